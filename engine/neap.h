@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+/* neap.h - the one public header of Neap, and its manual.
+ *
+ * Neap is a parameter store that lives inside other programs: it keeps named
+ * arrays ("keys"), adds up what is pushed to them, updates them by an optimizer
+ * given as a recorded program, and hands the result back.
+ *
+ *   neap_context    owns everything below: memory, worker threads, the log
+ *   neap_array      numbers in memory, dense or row-sparse
+ *   neap_var        what the engine orders work by; each array has one
+ *   neap_program    an update rule, recorded and verified
+ *   neap_optimizer  programs, settings and states: what a store updates with
+ *   neap_store      keys: init, push, pull
+ *   neap_file       named arrays read from .npy, .npz or .safetensors
+ *
+ * Rules that hold for every function unless it says otherwise:
+ *
+ *   Status    Functions that can fail return a neap_status, 0 for success.
+ *             neap_error() then gives the text for the calling thread. After a
+ *             failure nothing was queued and nothing was changed; an out
+ *             parameter is left as it was.
+ *   Waiting   Work is queued on the context's engine, and the call returns at
+ *             once. Functions that wait say "Waits".
+ *   Order     Work on one array runs in the order in which it was queued, as if
+ *             serially; results never depend on timing or on the number of
+ *             threads.
+ *   Late      A queued operation that fails marks what it would have written;
+ *   errors    what depends on that is skipped and marked too. The error is
+ *             returned where a marked array is read, once for each array, or by
+ *             neap_wait_all(), once for each failure.
+ *   Threads   Any function may be called from any thread at any time, except
+ *             that a handle must not be closed while another call uses it.
+ *   Owning    A handle made by a function that returns it through `out` belongs
+ *             to the caller, who closes it. It may be closed while queued work
+ *             still uses it: the work completes first. NULL may be closed.
+ *   Texts     Strings are UTF-8, ended by a zero byte, and copied by the callee.
+ *
+ * The library keeps no process-wide state, writes no output, installs no signal
+ * handler, and never ends the process.
+ */
+#ifndef NEAP_H
+#define NEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(NEAP_STATIC)
+#define NEAP_API
+#elif defined(_WIN32)
+#define NEAP_API __declspec(dllimport)
+#else
+#define NEAP_API __attribute__((visibility("default")))
+#endif
+
+#define NEAP_VERSION_MAJOR 0
+#define NEAP_VERSION_MINOR 1
+#define NEAP_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* [declarations: the build hands what follows to LuaJIT; keep it plain C, free
+ * of preprocessor lines up to the closing mark] */
+
+typedef struct neap_context neap_context;
+typedef struct neap_var neap_var;
+typedef struct neap_array neap_array;
+typedef struct neap_program neap_program;
+typedef struct neap_optimizer neap_optimizer;
+typedef struct neap_store neap_store;
+typedef struct neap_file neap_file;
+typedef struct neap_task neap_task;
+
+enum neap_status {
+  NEAP_OK = 0,
+  NEAP_ENOMEM,   /* an allocation failed */
+  NEAP_EINVAL,   /* an argument that makes no sense */
+  NEAP_ESHAPE,   /* shapes that do not fit */
+  NEAP_EDTYPE,   /* dtypes that do not fit */
+  NEAP_ESTYPE,   /* dense where row-sparse is wanted, or the other way round */
+  NEAP_EKEY,     /* no such key */
+  NEAP_EEXIST,   /* the key is there already */
+  NEAP_EIO,      /* reading or writing failed */
+  NEAP_EFORMAT,  /* bytes that are not what they should be */
+  NEAP_ENOTSUP,  /* not possible here */
+  NEAP_ECLOSED,  /* the context or store was closed */
+  NEAP_EFAILED,  /* a queued function of the caller's own failed */
+  NEAP_NUM_STATUS
+};
+
+/* The text of the last error of a neap_ call on the calling thread; "" if there
+ * was none. Valid until that thread's next failing call. */
+NEAP_API const char *neap_error(void);
+
+/* A short name, "NEAP_ESHAPE". Never NULL. */
+NEAP_API const char *neap_status_name(int status);
+
+/* "0.1.0", of the library that runs. */
+NEAP_API const char *neap_version(void);
+
+/* ---- Contexts ---------------------------------------------------------- */
+
+enum neap_engine {
+  NEAP_ENGINE_THREADED = 0, /* worker threads */
+  NEAP_ENGINE_NAIVE         /* every operation runs inside the call that queues it */
+};
+
+enum neap_log_level { NEAP_LOG_ERROR = 0, NEAP_LOG_WARN, NEAP_LOG_INFO, NEAP_LOG_DEBUG };
+
+typedef struct neap_options {
+  size_t size;     /* sizeof(neap_options) */
+  int engine;      /* neap_engine */
+  int num_threads; /* workers; -1: one for each core this process may use; 0:
+                    * none, work then runs inside neap_poll() and waits */
+  uint64_t seed;   /* of random numbers; see neap_seed() */
+  size_t pool_limit; /* bytes of free array memory kept for reuse */
+  /* Memory. Both or neither; called from any thread. `align` is a power of two,
+   * at most 4096. free gets the size that was asked for. */
+  void *(*alloc)(void *user, size_t size, size_t align);
+  void (*free)(void *user, void *block, size_t size);
+  /* Log lines, without a newline; NULL: no log. Called from any thread. */
+  void (*log)(void *user, int level, const char *text);
+  /* Called first thing on each worker thread, with its number; may be NULL. */
+  void (*thread_start)(void *user, int worker);
+  void *user;
+} neap_options;
+
+/* Fills in the defaults: a threaded engine, one worker a core, malloc, no log. */
+NEAP_API void neap_options_init(neap_options *options, size_t size);
+
+/* Overrides `options` by NEAP_ENGINE (threaded | naive) and NEAP_NUM_THREADS.
+ * NEAP_EINVAL, naming the variable, when one holds something else. */
+NEAP_API int neap_options_env(neap_options *options);
+
+/* Makes a context; NULL options are the defaults. */
+NEAP_API int neap_context_create(const neap_options *options, neap_context **out);
+
+/* Runs what is queued, stops the workers, and closes the context. Waits. Handles
+ * made in it may be closed before or after; other calls on them then return
+ * NEAP_ECLOSED. */
+NEAP_API void neap_context_close(neap_context *context);
+
+/* Waits until everything queued so far has run. Returns the first failure that
+ * no reader and no earlier call has been told of. */
+NEAP_API int neap_wait_all(neap_context *context);
+
+/* Runs queued work on the calling thread for about `microseconds`, at least one
+ * piece if there is one, and returns how many pieces it ran. For hosts with a
+ * frame to draw. Never blocks. */
+NEAP_API int neap_poll(neap_context *context, int64_t microseconds);
+
+/* Stops the workers once what is queued has run. Waits. What is queued afterwards
+ * stays queued until neap_start(), neap_poll() or a wait. */
+NEAP_API int neap_stop(neap_context *context);
+NEAP_API int neap_start(neap_context *context);
+
+/* Restarts the random numbers: what is drawn after neap_seed(c, n) is the same in
+ * every process and with any number of threads. */
+NEAP_API int neap_seed(neap_context *context, uint64_t seed);
+
+enum neap_counter {
+  NEAP_COUNT_OPS = 0,         /* operations queued so far */
+  NEAP_COUNT_PENDING,         /* operations queued and not complete */
+  NEAP_COUNT_BYTES,           /* bytes of array memory in use */
+  NEAP_COUNT_BYTES_POOLED,    /* bytes of array memory free, kept for reuse */
+  NEAP_COUNT_BYTES_PEAK,      /* the most bytes in use and pooled at one time */
+  NEAP_COUNT_ALLOCATIONS,     /* calls of the allocator so far */
+  NEAP_COUNT_THREADS,         /* worker threads */
+  NEAP_NUM_COUNTERS
+};
+NEAP_API int64_t neap_counter(const neap_context *context, int counter);
+
+/* ---- The engine: queue functions of your own --------------------------- */
+
+/* Runs on a worker, or on a thread that waits or polls. Returns NEAP_OK or what
+ * neap_task_fail() returned. Must not wait on the engine; may queue more. */
+typedef int (*neap_fn)(neap_task *task, void *arg);
+
+typedef struct neap_op {
+  size_t size;             /* sizeof(neap_op) */
+  const char *name;        /* for error texts; must outlive the operation */
+  neap_fn run;             /* called once for each part; see `parts` */
+  void (*done)(void *arg); /* called once at the end, run or skipped; may be NULL */
+  void *arg;
+  neap_var *const *reads;  /* not changed by the operation; repeats are fine */
+  neap_var *const *writes; /* changed; one that is read as well stands here only */
+  int num_reads;
+  int num_writes;
+  int priority;            /* higher first among operations that are ready */
+  int parts;               /* run() is called for parts 0 .. parts-1, in any order,
+                            * on several threads at once; 0 counts as 1 */
+  int quick;               /* not 0: takes below a microsecond or two, and may run
+                            * inside neap_push() when nothing holds it back */
+} neap_op;
+
+NEAP_API int neap_var_create(neap_context *context, neap_var **out);
+NEAP_API void neap_var_close(neap_var *var);
+
+/* Queues an operation: it runs when all operations queued before it that write
+ * one of its variables, or read one that it writes, are complete. If one of its
+ * variables is marked as failed, run() is not called, and its writes are marked. */
+NEAP_API int neap_push(neap_context *context, const neap_op *op);
+
+/* Within a neap_fn: which part this is, and the way to fail. neap_task_fail()
+ * returns `status`, or NEAP_EFAILED if that is 0. */
+NEAP_API int neap_task_part(const neap_task *task);
+NEAP_API int neap_task_fail(neap_task *task, int status, const char *format, ...);
+
+/* Waits until the operations queued so far that write `var` are complete. Returns
+ * the failure `var` is marked with, and clears the mark. */
+NEAP_API int neap_var_wait(neap_var *var);
+
+/* ---- Arrays ------------------------------------------------------------ */
+
+enum neap_dtype {
+  NEAP_FLOAT32 = 0,
+  NEAP_FLOAT64,
+  NEAP_FLOAT16,
+  NEAP_BFLOAT16,
+  NEAP_INT8,
+  NEAP_UINT8,
+  NEAP_INT32,
+  NEAP_INT64,
+  NEAP_NUM_DTYPES
+};
+
+enum neap_device_type { NEAP_CPU = 1, NEAP_GPU = 2 };
+enum neap_stype { NEAP_DENSE = 0, NEAP_ROW_SPARSE = 1 };
+enum { NEAP_MAX_DIM = 8 };
+
+/* What an array is; does not change while it lives. */
+typedef struct neap_array_info {
+  int dtype;
+  int stype;
+  int device_type;
+  int device_id; /* logical for NEAP_CPU: any number from 0 */
+  int ndim;      /* 0: one number, without dimensions */
+  int itemsize;  /* bytes of one element */
+  int64_t size;  /* the number of elements, the product of shape */
+  int64_t shape[8]; /* NEAP_MAX_DIM */
+} neap_array_info;
+
+NEAP_API const neap_array_info *neap_array_get_info(const neap_array *array);
+
+/* "float32"; NULL for a number that is no dtype. */
+NEAP_API const char *neap_dtype_name(int dtype);
+/* The dtype of that name, or -1. */
+NEAP_API int neap_dtype_find(const char *name);
+NEAP_API int neap_dtype_size(int dtype);
+
+/* A dense array in row-major order; what it holds is not defined. */
+NEAP_API int neap_array_create(neap_context *context, int dtype, int ndim, const int64_t *shape,
+                               int device_type, int device_id, neap_array **out);
+NEAP_API void neap_array_close(neap_array *array);
+
+/* The variable the engine orders this array's work by; shared by all views of the
+ * same memory. Belongs to the array. */
+NEAP_API neap_var *neap_array_var(const neap_array *array);
+
+/* Views: another array on the same memory. reshape: one dimension may be -1. slice:
+ * [begin, end) of the first dimension; negative ones count from the end. at: row
+ * `index` of the first dimension, one dimension less. Dense only. */
+NEAP_API int neap_array_reshape(neap_array *array, int ndim, const int64_t *shape,
+                                neap_array **out);
+NEAP_API int neap_array_slice(neap_array *array, int64_t begin, int64_t end, neap_array **out);
+NEAP_API int neap_array_at(neap_array *array, int64_t index, neap_array **out);
+
+/* Copies `bytes` (all of the array: NEAP_EINVAL otherwise) in from or out to the
+ * caller's memory, which is free on return. Waits. Dense only. */
+NEAP_API int neap_array_write(neap_array *array, const void *from, size_t bytes);
+NEAP_API int neap_array_read(neap_array *array, void *to, size_t bytes);
+
+/* The memory itself. Waits for everything queued that reads or writes it; valid
+ * while the array lives and until the next operation that uses it is queued. */
+NEAP_API int neap_array_data(neap_array *array, void **out);
+
+/* Waits until the array's value is there; returns its late error, once. */
+NEAP_API int neap_array_wait(neap_array *array);
+
+/* Queued assignments to an array. fill converts; copy converts neither dtype
+ * (NEAP_EDTYPE) nor shape, but crosses devices, and from row-sparse to row-sparse. */
+NEAP_API int neap_array_fill(neap_array *array, double value);
+NEAP_API int neap_array_copy(neap_array *from, neap_array *to);
+/* array[i] = start + i * step, by element. */
+NEAP_API int neap_array_arange(neap_array *array, double start, double step);
+/* Counter-based (Philox 4x32-10, Salmon et al. 2011); float dtypes. uniform: in
+ * [low, high). normal: by Box and Muller. */
+NEAP_API int neap_array_uniform(neap_array *array, double low, double high);
+NEAP_API int neap_array_normal(neap_array *array, double mean, double deviation);
+
+/* ---- Arithmetic -------------------------------------------------------- */
+
+/* Operations are known by name and number; kernels/ops.def lists them. Returns
+ * -1 if there is none of that name. Numbers hold for one version of the library. */
+NEAP_API int neap_op_find(const char *name);
+/* The name of operation `op`, NULL past the last. */
+NEAP_API const char *neap_op_name(int op);
+
+/* Everywhere below, *out is NULL for a new array, or an array to write to, of the
+ * very shape and dtype of the result; it may be one of the inputs where that is
+ * an element-wise operation. Inputs and outputs are dense, of one context and one
+ * device.
+ *
+ * Element by element, with broadcasting as in NumPy: `inputs` has as many places
+ * as the operation takes arrays; NULL stands for the number at the same place of
+ * `numbers`. Operations with settings (clip: low, high) take them from `numbers`
+ * after the inputs' places. `numbers` may be NULL if none is needed. Arrays must
+ * share one dtype (NEAP_EDTYPE otherwise); at least one input is an array. */
+NEAP_API int neap_map(int op, neap_array *const *inputs, const double *numbers, neap_array **out);
+
+/* Along one axis (negative: from the end), or NEAP_ALL_AXES. Reductions (sum mean
+ * max min argmax norm) drop the axis, or keep it with length 1; softmax and
+ * log_softmax keep the shape. */
+enum { NEAP_ALL_AXES = 1000 };
+NEAP_API int neap_reduce(int op, neap_array *array, int axis, int keep, neap_array **out);
+
+/* y += alpha * x, in place. */
+NEAP_API int neap_axpy(neap_array *y, double alpha, neap_array *x);
+
+/* Matrix product by BLAS, of float32 or float64: (m,k) x (k,n); ta, tb: transposed
+ * first. Vectors: (k) x (k) is a number, (m,k) x (k) and (k) x (k,n) vectors. */
+NEAP_API int neap_dot(neap_array *a, neap_array *b, int ta, int tb, neap_array **out);
+
+/* Reordered axes, as a copy; NULL axes: reversed. */
+NEAP_API int neap_transpose(neap_array *array, const int *axes, neap_array **out);
+/* Along an axis that is there (concat), or a new one (stack). */
+NEAP_API int neap_concat(int count, neap_array *const *arrays, int axis, neap_array **out);
+NEAP_API int neap_stack(int count, neap_array *const *arrays, int axis, neap_array **out);
+/* Rows of the first dimension by int32 or int64 indices of any shape; the result
+ * has shape indices.shape + array.shape[1:]. An index out of range is a late
+ * error. */
+NEAP_API int neap_take(neap_array *array, neap_array *indices, neap_array **out);
+/* Converted to another dtype; as a C cast, floats to integers saturating. Dense or
+ * row-sparse. */
+NEAP_API int neap_astype(neap_array *array, int dtype, neap_array **out);
+/* The sum of `count` arrays, dense or all row-sparse, in the order given. */
+NEAP_API int neap_add_n(int count, neap_array *const *arrays, neap_array **out);
+
+/* ---- Row-sparse arrays ------------------------------------------------- */
+
+/* Of a large array, only the rows that are present: values of shape (n, rest of
+ * shape) and n row ids, int64, ascending, unique. n changes as work runs. */
+NEAP_API int neap_sparse_create(neap_context *context, int dtype, int ndim, const int64_t *shape,
+                                int device_type, int device_id, neap_array **out);
+/* From values (n, ...) and n ids in any order; repeated ids add up. Ids out of
+ * range are a late error. */
+NEAP_API int neap_sparse_set(neap_array *sparse, neap_array *values, neap_array *ids);
+/* Copies of what is there now. Waits, because n must be known. */
+NEAP_API int neap_sparse_values(neap_array *sparse, neap_array **out);
+NEAP_API int neap_sparse_indices(neap_array *sparse, neap_array **out);
+/* The rows of `array` (dense or row-sparse) that `ids` names, as a row-sparse
+ * array: ids in any shape, order, repeats; rows absent from a row-sparse `array`
+ * stay absent. */
+NEAP_API int neap_sparse_retain(neap_array *array, neap_array *ids, neap_array **out);
+/* Converted; to row-sparse, rows that are all zeros are left out. A copy always. */
+NEAP_API int neap_tostype(neap_array *array, int stype, neap_array **out);
+
+/* ---- Files ------------------------------------------------------------- */
+
+/* Writes named arrays. The path's ending is the format: .npy (one array, no name
+ * needed), .npz, .safetensors (`meta`: pairs of strings, key then value, ended by
+ * NULL; may be NULL; other formats take none). Row-sparse arrays are not saved
+ * (NEAP_ESTYPE). bfloat16 goes to .safetensors only. The file appears whole or not
+ * at all. Waits. */
+NEAP_API int neap_file_save(neap_context *context, const char *path, int count,
+                            const char *const *names, neap_array *const *arrays,
+                            const char *const *meta);
+/* Reads all of a file, whatever its name: the format is seen from its first bytes. */
+NEAP_API int neap_file_load(neap_context *context, const char *path, neap_file **out);
+NEAP_API void neap_file_close(neap_file *file);
+NEAP_API int neap_file_count(const neap_file *file);
+/* In the file's order; "" for a .npy. NULL past the end. */
+NEAP_API const char *neap_file_name(const neap_file *file, int index);
+/* A handle of its own for the caller. */
+NEAP_API int neap_file_array(neap_file *file, int index, neap_array **out);
+/* The value of a safetensors __metadata__ entry, or NULL. */
+NEAP_API const char *neap_file_meta(const neap_file *file, const char *key);
+
+/* ---- Programs ---------------------------------------------------------- */
+
+/* An update rule as recorded from a script: plain bytes, described in
+ * kernels/program.h. Every byte is checked; NEAP_EFORMAT says what is wrong where. */
+NEAP_API int neap_program_create(neap_context *context, const void *bytes, size_t size,
+                                 neap_program **out);
+NEAP_API void neap_program_close(neap_program *program);
+
+/* What a program names: its settings (numbers given at each run), its states
+ * (arrays shaped like the weight), its scalars (numbers kept for each key). */
+enum neap_program_table { NEAP_SETTINGS = 0, NEAP_STATES, NEAP_SCALARS };
+NEAP_API int neap_program_count(const neap_program *program, int table);
+NEAP_API const char *neap_program_name(const neap_program *program, int table, int index);
+
+/* Runs a program by itself: weight and states are read and written, the gradient
+ * (dense or row-sparse) is read. Arrays share the weight's shape. `scalars` is a
+ * float64 array of as many elements as the program has scalars, or NULL. */
+NEAP_API int neap_program_run(neap_program *program, neap_array *weight, neap_array *gradient,
+                              neap_array *const *states, neap_array *scalars,
+                              const double *settings, int priority);
+
+/* ---- Keys -------------------------------------------------------------- */
+
+/* A key is a text or a number. */
+typedef struct neap_key {
+  const char *text; /* NULL: the key is `number` */
+  size_t length;    /* of text, in bytes */
+  int64_t number;   /* -2^53 .. 2^53 */
+} neap_key;
+
+/* ---- Optimizers -------------------------------------------------------- */
+
+/* Holds what updating needs: numbers by name ("learning_rate", "momentum", ...), for
+ * each key a program for dense and one for row-sparse gradients, its states and
+ * its count of updates. May be used by one store at a time. */
+NEAP_API int neap_optimizer_create(neap_context *context, const char *name, neap_optimizer **out);
+NEAP_API void neap_optimizer_close(neap_optimizer *optimizer);
+
+/* Settings, from the next push on. set makes the name if it is new. The names
+ * learning_rate, wd, rescale_grad (1 at first), t and num_update have a meaning
+ * of their own: a program that asks for `learning_rate` gets the schedule's value
+ * times the key's multiplier, `wd` times the key's multiplier, `t` the key's count
+ * of updates. A program that names a setting that does not exist cannot be bound. */
+NEAP_API int neap_optimizer_set(neap_optimizer *optimizer, const char *name, double value);
+NEAP_API int neap_optimizer_get(neap_optimizer *optimizer, const char *name, double *out);
+NEAP_API int neap_optimizer_multiplier(neap_optimizer *optimizer, const neap_key *key, double lr,
+                                       double wd);
+/* A program without weight: settings `t` (the optimizer's number of updates) and
+ * others by name; its one scalar result is the rate. NULL: none. */
+NEAP_API int neap_optimizer_schedule(neap_optimizer *optimizer, neap_program *program);
+/* The program for pushes of this storage type to this key. Binding again replaces
+ * it; states of the same name stay. */
+NEAP_API int neap_optimizer_bind(neap_optimizer *optimizer, const neap_key *key, int stype,
+                                 neap_program *program);
+/* Whether bind was called for this key and storage type. */
+NEAP_API int neap_optimizer_bound(const neap_optimizer *optimizer, const neap_key *key, int stype);
+
+/* What it holds, for saving: entry i of all states of all keys, ordered by key,
+ * with a handle for the caller. NEAP_EINVAL past the last. A key's scalars are
+ * one more entry, named "scalars", float64. `key` and `name` are valid until the
+ * key is deleted. */
+NEAP_API int neap_optimizer_state(neap_optimizer *optimizer, int index, neap_key *key,
+                                  const char **name, neap_array **out);
+/* Puts a saved state in place (copied); for a key not bound yet it is kept until
+ * it is. */
+NEAP_API int neap_optimizer_restore(neap_optimizer *optimizer, const neap_key *key,
+                                    const char *name, neap_array *value);
+/* Counts of updates: of a key, or of the whole (NULL key). */
+NEAP_API int neap_optimizer_count(neap_optimizer *optimizer, const neap_key *key, int64_t *out);
+NEAP_API int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key *key,
+                                      int64_t count);
+
+/* ---- Stores ------------------------------------------------------------ */
+
+/* Types by exact name: local local_allreduce_cpu local_update_cpu device
+ * local_allreduce_device. NEAP_EINVAL lists them. */
+NEAP_API int neap_store_create(neap_context *context, const char *type, neap_store **out);
+/* Closing waits for nothing: queued work completes by itself. */
+NEAP_API void neap_store_close(neap_store *store);
+NEAP_API const char *neap_store_type(const neap_store *store);
+/* "local device nccl ...": the valid names, by index; NULL past the last. */
+NEAP_API const char *neap_store_type_name(int index);
+
+/* In the calls below, `keys` has `num_keys` places, `counts[i]` says how many arrays
+ * belong to keys[i] (one for each device), and `arrays` holds them all, key after
+ * key. counts may be NULL: one each. All is checked first: a call that fails
+ * changed nothing and queued nothing. */
+
+/* The first value of each key: copied. NEAP_EEXIST if one is there. Keys of one
+ * store are all texts or all numbers (NEAP_EINVAL). */
+NEAP_API int neap_store_init(neap_store *store, int num_keys, const neap_key *keys,
+                             neap_array *const *arrays);
+/* Adds up each key's arrays; then the optimizer updates the stored value by the
+ * sum, or, without one, the sum becomes the stored value. Arrays are all dense or
+ * all row-sparse, of the key's shape and dtype. */
+NEAP_API int neap_store_push(neap_store *store, int num_keys, const neap_key *keys,
+                             const int *counts, neap_array *const *arrays, int priority);
+/* Only adds up: the sum as a new array, for updaters written in the host's
+ * language. */
+NEAP_API int neap_store_sum(neap_store *store, const neap_key *key, int count,
+                            neap_array *const *arrays, int priority, neap_array **out);
+/* A handle on the stored value itself. */
+NEAP_API int neap_store_value(neap_store *store, const neap_key *key, neap_array **out);
+/* Copies the stored values out. A row-sparse array is left alone if ignore_sparse,
+ * else NEAP_ESTYPE unless the stored value is row-sparse too. */
+NEAP_API int neap_store_pull(neap_store *store, int num_keys, const neap_key *keys,
+                             const int *counts, neap_array *const *arrays, int priority,
+                             int ignore_sparse);
+/* Row-sparse arrays get the rows of the ids given beside them, one ids array for
+ * each; see neap_sparse_retain(). */
+NEAP_API int neap_store_pull_rows(neap_store *store, int num_keys, const neap_key *keys,
+                                  const int *counts, neap_array *const *arrays,
+                                  neap_array *const *ids, int priority);
+NEAP_API int neap_store_delete(neap_store *store, const neap_key *key);
+NEAP_API int neap_store_contains(const neap_store *store, const neap_key *key);
+/* The keys in the order of their init, by index; NEAP_EINVAL past the last. Valid until
+ * the key is deleted. */
+NEAP_API int neap_store_key(const neap_store *store, int index, neap_key *out);
+/* What pushes update with from now on; NULL for none. The store holds on to it. Every
+ * key pushed later must be bound (neap_optimizer_bind); pushes say so otherwise. */
+NEAP_API int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimizer);
+
+/* [end of declarations] */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
