@@ -501,6 +501,10 @@ NEAP_API int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimiz
 
 /* [end of declarations] */
 
+/* The text between the two marks, as this library was built with it, for hosts that
+ * read C declarations at run time: hand it to LuaJIT's ffi.cdef(). Constant. */
+NEAP_API const char *neap_declarations(void);
+
 #ifdef __cplusplus
 }
 #endif
