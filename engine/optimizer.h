@@ -3,7 +3,7 @@
 #ifndef NEAP_OPTIMIZER_H
 #define NEAP_OPTIMIZER_H
 
-#include "base.h"
+#include "keys.h"
 
 void neap_optimizer_retain(neap_optimizer *optimizer); /* neap_optimizer_close lets go */
 
@@ -19,9 +19,5 @@ int neap_optimizer_update(neap_optimizer *optimizer, const neap_key *key, neap_a
 
 /* Drops the key's programs, states and count. */
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key);
-
-/* "key 'w1'" or "key 7" into a buffer; returns it. Long texts are shortened. */
-enum { NEAP_KEY_TEXT = 80 };
-const char *neap_key_text(const neap_key *key, char *buffer);
 
 #endif
