@@ -12,10 +12,10 @@ typedef struct neap_chunk {
   neap_context *context;
   atomic_int refs;
   neap_var *var;
-  void *data;    /* dense: the elements; row-sparse: values, capacity `rows` rows */
-  size_t bytes;  /* of data */
-  int64_t *ids;  /* row-sparse: ascending, unique */
-  int64_t rows;  /* row-sparse: rows present */
+  void *data;   /* dense: the elements; row-sparse: values, capacity `rows` rows */
+  size_t bytes; /* of data */
+  int64_t *ids; /* row-sparse: ascending, unique */
+  int64_t rows; /* row-sparse: rows present */
   size_t ids_bytes;
 } neap_chunk;
 

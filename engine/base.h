@@ -18,10 +18,10 @@ __attribute__((format(printf, 2, 3)))
 #endif
 int neap_fail(int status, const char *format, ...);
 
-#define NEAP_TRY(call)               \
-  do {                               \
-    int status_ = (call);            \
-    if (status_ != NEAP_OK) return status_; \
+#define NEAP_TRY(call)                                                                             \
+  do {                                                                                             \
+    int status_ = (call);                                                                          \
+    if (status_ != NEAP_OK) return status_;                                                        \
   } while (0)
 
 /* ---- Memory: all of it comes from the context's allocator. */

@@ -74,18 +74,18 @@ typedef struct neap_task neap_task;
 
 enum neap_status {
   NEAP_OK = 0,
-  NEAP_ENOMEM,   /* an allocation failed */
-  NEAP_EINVAL,   /* an argument that makes no sense */
-  NEAP_ESHAPE,   /* shapes that do not fit */
-  NEAP_EDTYPE,   /* dtypes that do not fit */
-  NEAP_ESTYPE,   /* dense where row-sparse is wanted, or the other way round */
-  NEAP_EKEY,     /* no such key */
-  NEAP_EEXIST,   /* the key is there already */
-  NEAP_EIO,      /* reading or writing failed */
-  NEAP_EFORMAT,  /* bytes that are not what they should be */
-  NEAP_ENOTSUP,  /* not possible here */
-  NEAP_ECLOSED,  /* the context or store was closed */
-  NEAP_EFAILED,  /* a queued function of the caller's own failed */
+  NEAP_ENOMEM,  /* an allocation failed */
+  NEAP_EINVAL,  /* an argument that makes no sense */
+  NEAP_ESHAPE,  /* shapes that do not fit */
+  NEAP_EDTYPE,  /* dtypes that do not fit */
+  NEAP_ESTYPE,  /* dense where row-sparse is wanted, or the other way round */
+  NEAP_EKEY,    /* no such key */
+  NEAP_EEXIST,  /* the key is there already */
+  NEAP_EIO,     /* reading or writing failed */
+  NEAP_EFORMAT, /* bytes that are not what they should be */
+  NEAP_ENOTSUP, /* not possible here */
+  NEAP_ECLOSED, /* the context or store was closed */
+  NEAP_EFAILED, /* a queued function of the caller's own failed */
   NEAP_NUM_STATUS
 };
 
@@ -109,11 +109,11 @@ enum neap_engine {
 enum neap_log_level { NEAP_LOG_ERROR = 0, NEAP_LOG_WARN, NEAP_LOG_INFO, NEAP_LOG_DEBUG };
 
 typedef struct neap_options {
-  size_t size;     /* sizeof(neap_options) */
-  int engine;      /* neap_engine */
-  int num_threads; /* workers; -1: one for each core this process may use; 0:
-                    * none, work then runs inside neap_poll() and waits */
-  uint64_t seed;   /* of random numbers; see neap_seed() */
+  size_t size;       /* sizeof(neap_options) */
+  int engine;        /* neap_engine */
+  int num_threads;   /* workers; -1: one for each core this process may use; 0:
+                      * none, work then runs inside neap_poll() and waits */
+  uint64_t seed;     /* of random numbers; see neap_seed() */
   size_t pool_limit; /* bytes of free array memory kept for reuse */
   /* Memory. Both or neither; called from any thread. `align` is a power of two,
    * at most 4096. free gets the size that was asked for. */
@@ -160,13 +160,13 @@ NEAP_API int neap_start(neap_context *context);
 NEAP_API int neap_seed(neap_context *context, uint64_t seed);
 
 enum neap_counter {
-  NEAP_COUNT_OPS = 0,         /* operations queued so far */
-  NEAP_COUNT_PENDING,         /* operations queued and not complete */
-  NEAP_COUNT_BYTES,           /* bytes of array memory in use */
-  NEAP_COUNT_BYTES_POOLED,    /* bytes of array memory free, kept for reuse */
-  NEAP_COUNT_BYTES_PEAK,      /* the most bytes in use and pooled at one time */
-  NEAP_COUNT_ALLOCATIONS,     /* calls of the allocator so far */
-  NEAP_COUNT_THREADS,         /* worker threads */
+  NEAP_COUNT_OPS = 0,      /* operations queued so far */
+  NEAP_COUNT_PENDING,      /* operations queued and not complete */
+  NEAP_COUNT_BYTES,        /* bytes of array memory in use */
+  NEAP_COUNT_BYTES_POOLED, /* bytes of array memory free, kept for reuse */
+  NEAP_COUNT_BYTES_PEAK,   /* the most bytes in use and pooled at one time */
+  NEAP_COUNT_ALLOCATIONS,  /* calls of the allocator so far */
+  NEAP_COUNT_THREADS,      /* worker threads */
   NEAP_NUM_COUNTERS
 };
 NEAP_API int64_t neap_counter(const neap_context *context, int counter);
@@ -187,11 +187,11 @@ typedef struct neap_op {
   neap_var *const *writes; /* changed; one that is read as well stands here only */
   int num_reads;
   int num_writes;
-  int priority;            /* higher first among operations that are ready */
-  int parts;               /* run() is called for parts 0 .. parts-1, in any order,
-                            * on several threads at once; 0 counts as 1 */
-  int quick;               /* not 0: takes below a microsecond or two, and may run
-                            * inside neap_push() when nothing holds it back */
+  int priority; /* higher first among operations that are ready */
+  int parts;    /* run() is called for parts 0 .. parts-1, in any order,
+                 * on several threads at once; 0 counts as 1 */
+  int quick;    /* not 0: takes below a microsecond or two, and may run
+                 * inside neap_push() when nothing holds it back */
 } neap_op;
 
 NEAP_API int neap_var_create(neap_context *context, neap_var **out);
@@ -234,10 +234,10 @@ typedef struct neap_array_info {
   int dtype;
   int stype;
   int device_type;
-  int device_id; /* logical for NEAP_CPU: any number from 0 */
-  int ndim;      /* 0: one number, without dimensions */
-  int itemsize;  /* bytes of one element */
-  int64_t size;  /* the number of elements, the product of shape */
+  int device_id;    /* logical for NEAP_CPU: any number from 0 */
+  int ndim;         /* 0: one number, without dimensions */
+  int itemsize;     /* bytes of one element */
+  int64_t size;     /* the number of elements, the product of shape */
   int64_t shape[8]; /* NEAP_MAX_DIM */
 } neap_array_info;
 

@@ -48,19 +48,19 @@ typedef struct neap_kargs {
   int dtype;     /* of the inputs */
   int out_dtype; /* of the output */
   void *out;
-  const void *in[NEAP_K_INPUTS];             /* MAP: NULL: use number[i] instead */
-  double number[NEAP_K_INPUTS + 4];          /* numbers in the inputs' places, then settings */
-  int ndim;                                  /* MAP, and permute */
-  int64_t shape[NEAP_K_DIMS];                /* of out */
-  int64_t stride[NEAP_K_INPUTS][NEAP_K_DIMS]; /* of each input over out's dimensions; 0: broadcast */
-  int64_t outer, axis, inner;                /* REDUCE, ALONG */
-  const void *const *many;                   /* add_n: `count` inputs */
+  const void *in[NEAP_K_INPUTS];              /* MAP: NULL: use number[i] instead */
+  double number[NEAP_K_INPUTS + 4];           /* numbers in the inputs' places, then settings */
+  int ndim;                                   /* MAP, and permute */
+  int64_t shape[NEAP_K_DIMS];                 /* of out */
+  int64_t stride[NEAP_K_INPUTS][NEAP_K_DIMS]; /* over out's dimensions; 0: broadcast */
+  int64_t outer, axis, inner;                 /* REDUCE, ALONG */
+  const void *const *many;                    /* add_n: `count` inputs */
   int64_t count;
-  int64_t size;                              /* MOVE: elements, or rows, see ops.def */
-  int64_t rows, row;                         /* rows of the table, elements in a row */
-  const int64_t *ids;                        /* row ids */
-  uint64_t seed, stream;                     /* random numbers: key, and number of the draw */
-  double *partial;                           /* whole-array reductions: one double a grain */
+  int64_t size;          /* MOVE: elements, or rows, see ops.def */
+  int64_t rows, row;     /* rows of the table, elements in a row */
+  const int64_t *ids;    /* row ids */
+  uint64_t seed, stream; /* random numbers: key, and number of the draw */
+  double *partial;       /* whole-array reductions: one double a grain */
 } neap_kargs;
 
 /* 0, or a NEAP_K_ error; nothing else can go wrong in a kernel. */
