@@ -4,7 +4,12 @@
  * A kernel knows no arrays, threads, errors or allocation. It gets one argument
  * record and a range of work, and may be called for disjoint ranges from several
  * threads at once; the union of all ranges is the whole operation, and the result
- * is the same bits however the range was cut at multiples of the operation's grain.
+ * is the same bits wherever the range was cut (partial_sum and partial_norm count
+ * their work in grains) and whichever table runs it. Only the bits inside a NaN are
+ * not promised.
+ *
+ * Floats of 16 bits are computed in float32 and rounded once, to nearest even.
+ * Integers wrap.
  *
  * The table is versioned, because it crosses a library boundary (the CUDA plugin).
  * Fill `abi` and `size` first; a reader checks both.
@@ -42,33 +47,51 @@ enum neap_k_kind {
   NEAP_K_MOVE,   /* copies and fills, each described at its row of ops.def */
 };
 
-/* The arguments of one operation. Pointers are to the first element; strides count
- * elements; a kernel reads only the fields its kind uses. */
+/* The arguments of one operation. Pointers are to the first element, aligned for their
+ * dtype; strides count elements; a kernel reads only the fields its kind uses.
+ *
+ * out is contiguous. In MAP, ALONG, axpy and add_n it may be the very memory of an input
+ * that has out's shape and strides; apart from that no input overlaps it.
+ *
+ * dtype and out_dtype are both set. They are equal except in cast, and where the flags say
+ * otherwise: INDEX, or WIDE with integers, have out_dtype NEAP_K_I64. Operations without
+ * inputs (fill, arange, uniform, normal) look at out_dtype alone. */
 typedef struct neap_kargs {
   int dtype;     /* of the inputs */
   int out_dtype; /* of the output */
   void *out;
-  const void *in[NEAP_K_INPUTS];              /* MAP: NULL: use number[i] instead */
-  double number[NEAP_K_INPUTS + 4];           /* numbers in the inputs' places, then settings */
-  int ndim;                                   /* MAP, and permute */
-  int64_t shape[NEAP_K_DIMS];                 /* of out */
-  int64_t stride[NEAP_K_INPUTS][NEAP_K_DIMS]; /* over out's dimensions; 0: broadcast */
-  int64_t outer, axis, inner;                 /* REDUCE, ALONG */
-  const void *const *many;                    /* add_n: `count` inputs */
+  const void *in[NEAP_K_INPUTS]; /* MAP: NULL: number[i] stands for input i */
+  /* MAP: numbers in the inputs' places, then settings (clip: low is number[1]). MOVE:
+   * settings from number[0] on. Floats of 16 bits take them as float32; integers as cast
+   * would convert them, so the caller refuses what does not fit. */
+  double number[NEAP_K_INPUTS + 4];
+  int ndim;                   /* MAP, permute; 0: one element */
+  int64_t shape[NEAP_K_DIMS]; /* of out */
+  int64_t stride[NEAP_K_INPUTS]
+                [NEAP_K_DIMS]; /* of each input over out's dimensions; 0: broadcast */
+  int64_t outer, axis, inner;  /* REDUCE, ALONG; axis above 0 for max, min and argmax */
+  const void *const *many;     /* add_n: `count` inputs, at least one */
   int64_t count;
-  int64_t size;          /* MOVE: elements, or rows, see ops.def */
-  int64_t rows, row;     /* rows of the table, elements in a row */
+  int64_t size;          /* partial_sum, partial_norm: elements of in[0] */
+  int64_t rows, row;     /* rows of the table that ids point into; elements in a row */
   const int64_t *ids;    /* row ids */
   uint64_t seed, stream; /* random numbers: key, and number of the draw */
-  double *partial;       /* whole-array reductions: one double a grain */
+  void *partial;         /* 8 bytes a grain: a double for floats, an int64_t for integers */
 } neap_kargs;
 
-/* 0, or a NEAP_K_ error; nothing else can go wrong in a kernel. */
-enum { NEAP_K_OK = 0, NEAP_K_EDTYPE, NEAP_K_EINDEX };
+/* 0, or what is wrong; nothing else can go wrong in a kernel. After an error, out holds
+ * anything. */
+enum {
+  NEAP_K_OK = 0,
+  NEAP_K_EDTYPE, /* this operation does not know this dtype */
+  NEAP_K_EINDEX, /* a row id outside [0, rows) */
+  NEAP_K_ESIZE,  /* too large for BLAS, which counts in int */
+};
 typedef int (*neap_kernel)(const neap_kargs *args, int64_t begin, int64_t end);
 
 /* C = alpha A B + beta C by BLAS, row-major, one dtype (f32, f64), leading dimensions in
- * elements. One thread: the engine cuts large products itself. */
+ * elements, at least the row length of the matrix as it lies in memory. beta 0: C is not read.
+ * One thread: the engine cuts large products itself. */
 typedef int (*neap_kernel_gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k,
                                 double alpha, const void *a, int64_t lda, const void *b,
                                 int64_t ldb, double beta, void *c, int64_t ldc);
@@ -92,6 +115,7 @@ enum neap_k_op {
 };
 
 enum neap_k_flags {
+  NEAP_K_0 = 0,     /* none */
   NEAP_K_FLOAT = 1, /* float dtypes only */
   NEAP_K_INDEX = 2, /* the output is int64 */
   NEAP_K_WIDE = 4,  /* integers give int64 (sum) */
