@@ -1,0 +1,31 @@
+-- SPDX-License-Identifier: MIT
+--- Optimizers: a script, its settings, and what stores do with both.
+--
+--   local optim = require 'neap.optim'
+--   optim.sgd { learning_rate = 0.1, momentum = 0.9 }     -- found by name in lua/optim/
+--   optim.create('sgd', { learning_rate = 0.1 })
+--   optim.load('my_rule.lua', { ... })                    -- a path, or a script's text
+--
+-- An optimizer serves one store at a time. What the store does with it:
+--
+--   o:attach(context, owner)   -> neap_optimizer *: the same one every time. Raises when another
+--                              owner (any Lua object) holds it; o:detach() lets go.
+--   o:bind(key, stype, like)   before each push: records the script for this key (a Lua string or
+--                              number) and storage type of gradient ('default', 'row_sparse')
+--                              unless that is done. `like`: the stored value, or anything else
+--                              with fields shape and dtype. Costs two table look-ups when there
+--                              is nothing to do; raises what the recorder has to say.
+--   o:forget(key)              after the key was deleted
+--   o:set { name = value }     what kv:set_hyper and kv:set_learning_rate do; from the next push
+--                              on. Numbers cost nothing; others record anew at the next bind.
+--   o:get(name)                the value of a setting
+--   o:settings()               a copy of all settings: name -> number, boolean or string
+--   o.name, o.source, o.hash   the script's name, its text, 16 hexadecimal digits of the text
+--   o:dump()                   -> text: source, settings, multipliers and schedule, for files
+--   optim.undump(text)         -> an optimizer as it was, without states
+--   o:states()                 iterates: key, name, array cdata (neap_array *, the caller's)
+--   o:restore(key, name, array)   o:count(key | nil)   o:set_count(key | nil, n)
+--   optim.recordings()         how often a script was recorded so far, in this process
+local M = {}
+
+return M
