@@ -4,6 +4,7 @@
 #define NEAP_OPTIMIZER_H
 
 #include "keys.h"
+#include "sched.h"
 
 void neap_optimizer_retain(neap_optimizer *optimizer); /* neap_optimizer_close lets go */
 
@@ -11,11 +12,16 @@ void neap_optimizer_retain(neap_optimizer *optimizer); /* neap_optimizer_close l
  * which key and what to do, if no program is bound. Changes nothing. */
 int neap_optimizer_check(neap_optimizer *optimizer, const neap_key *key, int stype);
 
-/* Queues one update of `weight` (the stored value, dense) by `gradient` (dense or row-sparse),
- * and counts it. Makes the key's states at its first update. Fails for want of memory only,
- * when neap_optimizer_check() has passed. */
-int neap_optimizer_update(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
-                          neap_array *gradient, int priority);
+/* Makes one update of `weight` (the stored value, dense) by `gradient` (dense or row-sparse) ready
+ * and counts it, but queues nothing: a push of many keys that runs short of memory at its last one
+ * must have queued none. Appends to `works` from *count on, at most NEAP_UPDATE_WORKS operations
+ * that the caller submits in that order, or discards. Makes the key's states at its first update.
+ * Fails for want of memory only, when neap_optimizer_check() has passed; *count is then as before.
+ * A caller that discards takes the counts back by neap_optimizer_set_count(). Devices may differ.
+ */
+enum { NEAP_UPDATE_WORKS = 4 };
+int neap_optimizer_prepare(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
+                           neap_array *gradient, int priority, neap_work **works, int *count);
 
 /* Drops the key's programs, states and count. */
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key);
