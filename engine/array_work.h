@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* work.h - operations on arrays, made ready but not queued.
+/* array_work.h - operations on arrays, made ready but not queued.
  *
  * A call that does several things must do all of them or none. So it first makes all its work
  * ready, which is where memory can run out, and then submits it, which cannot fail. Stores work
@@ -8,8 +8,8 @@
  * All return NULL, with the error text set, if memory is short, and hold what they need of their
  * arrays until they have run. Arguments are the caller's to check: one shape, one dtype. Devices
  * may differ. The caller sets the priority, and submits or discards. */
-#ifndef NEAP_WORK_H
-#define NEAP_WORK_H
+#ifndef NEAP_ARRAY_WORK_H
+#define NEAP_ARRAY_WORK_H
 
 #include "array.h"
 
