@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# Installs what was built to a folder of its own and uses it from there.
+#   cmake -D BUILD=<build folder> -P run.cmake
+set(prefix ${BUILD}/install-spec)
+file(REMOVE_RECURSE ${prefix})
+unset(ENV{NEAP_LIBRARY})
+set(ENV{LUA_PATH} "${prefix}/share/lua/5.1/?.lua;${prefix}/share/lua/5.1/?/init.lua;;")
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE text ERROR_VARIABLE text)
+  if(NOT status EQUAL 0)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${command}\n${text}")
+  endif()
+endfunction()
+
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${prefix}/user -G Ninja
+    -D CMAKE_PREFIX_PATH=${prefix} -D CMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${prefix}/user)
+run(${prefix}/user/use_neap)
+run(${prefix}/user/use_static)
+run(luajit -e "local neap = require 'neap'
+  assert(package.searchpath('neap', package.path):find('install-spec', 1, true))
+  local kv = neap.kv.create()
+  kv:set_optimizer(neap.optim.sgd { learning_rate = 1 })
+  kv:init('w', neap.nd.ones(3))
+  kv:push('w', neap.nd.ones(3))
+  local out = neap.nd.ones(3)
+  kv:pull('w', out)
+  assert(out:totable()[3] == 0)")
