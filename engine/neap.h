@@ -452,12 +452,13 @@ NEAP_API int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key 
 /* ---- Stores ------------------------------------------------------------ */
 
 /* Types by exact name: local local_allreduce_cpu local_update_cpu device
- * local_allreduce_device. NEAP_EINVAL lists them. */
+ * local_allreduce_device; NEAP_EINVAL lists them. nccl, dist and their like are
+ * NEAP_ENOTSUP, with what is missing. */
 NEAP_API int neap_store_create(neap_context *context, const char *type, neap_store **out);
 /* Closing waits for nothing: queued work completes by itself. */
 NEAP_API void neap_store_close(neap_store *store);
 NEAP_API const char *neap_store_type(const neap_store *store);
-/* "local device nccl ...": the valid names, by index; NULL past the last. */
+/* The valid names, by index; NULL past the last. */
 NEAP_API const char *neap_store_type_name(int index);
 
 /* In the calls below, `keys` has `num_keys` places, `counts[i]` says how many arrays
@@ -469,19 +470,33 @@ NEAP_API const char *neap_store_type_name(int index);
  * store are all texts or all numbers (NEAP_EINVAL). */
 NEAP_API int neap_store_init(neap_store *store, int num_keys, const neap_key *keys,
                              neap_array *const *arrays);
+/* init, then pull into `outs`, counted by out_counts; nothing is set if either is wrong. */
+NEAP_API int neap_store_broadcast(neap_store *store, int num_keys, const neap_key *keys,
+                                  neap_array *const *arrays, const int *out_counts,
+                                  neap_array *const *outs, int priority, int ignore_sparse);
 /* Adds up each key's arrays; then the optimizer updates the stored value by the
  * sum, or, without one, the sum becomes the stored value. Arrays are all dense or
- * all row-sparse, of the key's shape and dtype. */
+ * all row-sparse, of the key's shape and dtype. A key that was row-sparse at init
+ * takes row-sparse arrays only; one that was dense takes both, and rows absent from
+ * a sum that becomes its value are zeros. A key that stands in `keys` twice is
+ * pushed twice. */
 NEAP_API int neap_store_push(neap_store *store, int num_keys, const neap_key *keys,
                              const int *counts, neap_array *const *arrays, int priority);
+/* push, then pull into `outs`; if either is wrong, nothing is pushed. */
+NEAP_API int neap_store_pushpull(neap_store *store, int num_keys, const neap_key *keys,
+                                 const int *counts, neap_array *const *arrays,
+                                 const int *out_counts, neap_array *const *outs, int priority,
+                                 int ignore_sparse);
 /* Only adds up: the sum as a new array, for updaters written in the host's
  * language. */
 NEAP_API int neap_store_sum(neap_store *store, const neap_key *key, int count,
                             neap_array *const *arrays, int priority, neap_array **out);
-/* A handle on the stored value itself. */
+/* A handle on the stored value itself, the same array from init to delete, except that
+ * the first update by an optimizer makes a row-sparse value a dense one. */
 NEAP_API int neap_store_value(neap_store *store, const neap_key *key, neap_array **out);
-/* Copies the stored values out. A row-sparse array is left alone if ignore_sparse,
- * else NEAP_ESTYPE unless the stored value is row-sparse too. */
+/* Copies the stored values out, also between devices. A row-sparse array is left
+ * alone if ignore_sparse, else NEAP_ESTYPE unless the key was row-sparse at init. A
+ * dense array gets zeros for rows that are absent. */
 NEAP_API int neap_store_pull(neap_store *store, int num_keys, const neap_key *keys,
                              const int *counts, neap_array *const *arrays, int priority,
                              int ignore_sparse);
@@ -498,6 +513,9 @@ NEAP_API int neap_store_key(const neap_store *store, int index, neap_key *out);
 /* What pushes update with from now on; NULL for none. The store holds on to it. Every
  * key pushed later must be bound (neap_optimizer_bind); pushes say so otherwise. */
 NEAP_API int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimizer);
+/* Until every init and push of this process so far is done. Waits. Returns the late
+ * error of a key, once. */
+NEAP_API int neap_store_barrier(neap_store *store);
 
 /* [end of declarations] */
 
