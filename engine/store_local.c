@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* store_local.c - stores of one process: local, local_allreduce_cpu, local_update_cpu, device and
+ * local_allreduce_device.
+ *
+ * A value is an array of the store's own, so that nothing a caller does to the arrays it passed
+ * shows in the store. Every call becomes work on the engine; the engine's order by variables is all
+ * the synchronization there is.
+ *
+ * The types differ in where values and sums live: on cpu(0), or on the first device that brought a
+ * value for the key. On CPU contexts that is the same memory and the same arithmetic. */
+#include "store.h"
+#include "array_work.h"
+#include <string.h>
+
+typedef struct local_entry {
+  neap_store_entry base;
+  /* Dense as a rule. Of a key that was row-sparse at init: row-sparse until an optimizer first
+   * updates it; see settle(). */
+  neap_array *value;
+  /* Sums on their way to the optimizer, by storage type; made when first needed. Pushes take turns
+   * in them, which costs nothing: the updates have to take turns as well. */
+  neap_array *merge[2];
+} local_entry;
+
+/* ---- A list of work: first made ready, then queued, all or nothing --------------------- */
+
+typedef struct work_list {
+  neap_context *context;
+  neap_work **works;
+  int count;
+  size_t room;
+  neap_work *small[16];
+} work_list;
+
+static int list_open(work_list *list, neap_context *context, size_t room) {
+  list->context = context;
+  list->works = list->small;
+  list->count = 0;
+  list->room = room;
+  if (room <= sizeof list->small / sizeof *list->small) return NEAP_OK;
+  list->works = neap_alloc(context, room * sizeof *list->works);
+  return list->works ? NEAP_OK : NEAP_ENOMEM;
+}
+
+/* NULL: memory ran out, and the error text is set. */
+static int list_add(work_list *list, neap_work *work, int priority) {
+  if (!work) return NEAP_ENOMEM;
+  neap_work_set_priority(work, priority);
+  list->works[list->count++] = work;
+  return NEAP_OK;
+}
+
+/* The end: queues all when all went well, or nothing. Gives `status` back. */
+static int list_close(work_list *list, int status) {
+  for (int i = 0; i < list->count; i++) {
+    if (status == NEAP_OK)
+      neap_work_submit(list->works[i]);
+    else
+      neap_work_discard(list->works[i]);
+  }
+  if (list->works && list->works != list->small)
+    neap_free(list->context, list->works, list->room * sizeof *list->works);
+  return status;
+}
+
+/* ---- Arrays of the store's own ---------------------------------------------------------- */
+
+/* An empty array shaped like the key's value, where this type of store keeps things: cpu(0), or
+ * the device of `like`. */
+static int make_array(neap_store *store, const neap_array_info *info, int stype,
+                      const neap_array_info *like, neap_array **out) {
+  bool on_device = store->row->flags & NEAP_STORE_ON_DEVICE;
+  int type = on_device ? like->device_type : NEAP_CPU, id = on_device ? like->device_id : 0;
+  if (stype == NEAP_DENSE)
+    return neap_array_create(store->context, info->dtype, info->ndim, info->shape, type, id, out);
+  return neap_sparse_create(store->context, info->dtype, info->ndim, info->shape, type, id, out);
+}
+
+/* Optimizers update dense weights. A row-sparse value becomes a dense one, absent rows zero, the
+ * first time that one comes by. It is the same value, so this need not be undone if the push fails
+ * later on. */
+static int settle(neap_store *store, local_entry *entry) {
+  const neap_array_info *info = neap_array_get_info(entry->value);
+  if (info->stype == NEAP_DENSE) return NEAP_OK;
+  neap_array *dense = NULL;
+  NEAP_TRY(make_array(store, info, NEAP_DENSE, info, &dense));
+  neap_work *work = neap_copy_work(entry->value, dense);
+  if (!work) {
+    neap_array_close(dense);
+    return NEAP_ENOMEM;
+  }
+  neap_work_submit(work);
+  neap_array_close(entry->value);
+  entry->value = dense;
+  return NEAP_OK;
+}
+
+/* Whatever a push needs and a key keeps. */
+static int prepare_entry(neap_store *store, const neap_store_item *item) {
+  local_entry *entry = (local_entry *)item->entry;
+  if (!store->optimizer) return NEAP_OK;
+  NEAP_TRY(settle(store, entry));
+  const neap_array_info *first = neap_array_get_info(item->arrays[0]);
+  if (item->count == 1 || entry->merge[first->stype]) return NEAP_OK;
+  return make_array(store, &entry->base.info, first->stype, first, &entry->merge[first->stype]);
+}
+
+static void local_drop(neap_store *store, neap_store_entry *base) {
+  (void)store;
+  local_entry *entry = (local_entry *)base;
+  neap_array_close(entry->value);
+  neap_array_close(entry->merge[NEAP_DENSE]);
+  neap_array_close(entry->merge[NEAP_ROW_SPARSE]);
+}
+
+/* ---- Calls ------------------------------------------------------------------------------ */
+
+static size_t num_outs(const neap_store_call *call) {
+  size_t n = 0;
+  for (int i = 0; i < call->num_out; i++) n += (size_t)call->out[i].count;
+  return n;
+}
+
+static int add_pulls(work_list *list, const neap_store_call *call) {
+  for (int i = 0; i < call->num_out; i++) {
+    const neap_store_item *item = &call->out[i];
+    neap_array *value = ((local_entry *)item->entry)->value;
+    for (int k = 0; k < item->count; k++) {
+      neap_array *to = item->arrays[k];
+      if (call->ignore_sparse && neap_array_get_info(to)->stype != NEAP_DENSE) continue;
+      NEAP_TRY(list_add(list, neap_copy_work(value, to), call->priority));
+    }
+  }
+  return NEAP_OK;
+}
+
+static int add_inits(neap_store *store, work_list *list, const neap_store_call *call) {
+  for (int i = 0; i < call->num_in; i++) {
+    local_entry *entry = (local_entry *)call->in[i].entry;
+    neap_array *from = call->in[i].arrays[0];
+    const neap_array_info *info = neap_array_get_info(from);
+    NEAP_TRY(make_array(store, info, info->stype, info, &entry->value));
+    NEAP_TRY(list_add(list, neap_copy_work(from, entry->value), call->priority));
+  }
+  return NEAP_OK;
+}
+
+static int local_init(neap_store *store, const neap_store_call *call) {
+  work_list list;
+  NEAP_TRY(list_open(&list, store->context, (size_t)call->num_in + num_outs(call)));
+  int status = add_inits(store, &list, call);
+  if (status == NEAP_OK) status = add_pulls(&list, call);
+  return list_close(&list, status);
+}
+
+/* A push without an optimizer sums straight into the value. With one, a single array is what the
+ * optimizer reads, and only several go through a sum. */
+static int add_push(neap_store *store, work_list *list, const neap_store_item *item, int priority) {
+  local_entry *entry = (local_entry *)item->entry;
+  if (!store->optimizer)
+    return list_add(list, neap_add_n_work(item->count, item->arrays, entry->value), priority);
+  neap_array *gradient = item->arrays[0];
+  if (item->count > 1) {
+    gradient = entry->merge[neap_array_get_info(gradient)->stype];
+    NEAP_TRY(list_add(list, neap_add_n_work(item->count, item->arrays, gradient), priority));
+  }
+  return neap_optimizer_prepare(store->optimizer, entry->base.key, entry->value, gradient, priority,
+                                list->works, &list->count);
+}
+
+/* Takes back what neap_optimizer_prepare() counted for the first `count` items, which are not to
+ * run after all. */
+static void uncount(neap_optimizer *optimizer, const neap_store_item *items, int count,
+                    int64_t num_updates) {
+  for (int i = 0; i < count; i++) {
+    int64_t updates = 0;
+    if (neap_optimizer_count(optimizer, items[i].entry->key, &updates) == NEAP_OK)
+      (void)neap_optimizer_set_count(optimizer, items[i].entry->key, updates - 1);
+  }
+  (void)neap_optimizer_set_count(optimizer, NULL, num_updates);
+}
+
+static int local_push(neap_store *store, const neap_store_call *call) {
+  neap_optimizer *optimizer = store->optimizer;
+  for (int i = 0; i < call->num_in; i++) NEAP_TRY(prepare_entry(store, &call->in[i]));
+  int64_t num_updates = 0;
+  if (optimizer) NEAP_TRY(neap_optimizer_count(optimizer, NULL, &num_updates));
+  work_list list;
+  size_t each = optimizer ? 1 + NEAP_UPDATE_WORKS : 1;
+  NEAP_TRY(list_open(&list, store->context, (size_t)call->num_in * each + num_outs(call)));
+  int status = NEAP_OK, done = 0;
+  while (done < call->num_in && status == NEAP_OK) {
+    status = add_push(store, &list, &call->in[done], call->priority);
+    if (status == NEAP_OK) done++;
+  }
+  if (status == NEAP_OK) status = add_pulls(&list, call);
+  if (status != NEAP_OK && optimizer) uncount(optimizer, call->in, done, num_updates);
+  return list_close(&list, status);
+}
+
+static int local_pull(neap_store *store, const neap_store_call *call) {
+  work_list list;
+  NEAP_TRY(list_open(&list, store->context, num_outs(call)));
+  return list_close(&list, add_pulls(&list, call));
+}
+
+static int local_pull_rows(neap_store *store, const neap_store_call *call) {
+  work_list list;
+  NEAP_TRY(list_open(&list, store->context, num_outs(call)));
+  int status = NEAP_OK;
+  for (int i = 0; i < call->num_out && status == NEAP_OK; i++) {
+    const neap_store_item *item = &call->out[i];
+    neap_array *value = ((local_entry *)item->entry)->value;
+    for (int k = 0; k < item->count && status == NEAP_OK; k++)
+      status =
+          list_add(&list, neap_retain_work(value, item->ids[k], item->arrays[k]), call->priority);
+  }
+  return list_close(&list, status);
+}
+
+static int local_sum(neap_store *store, const neap_store_item *item, int priority,
+                     neap_array **out) {
+  const neap_array_info *first = neap_array_get_info(item->arrays[0]);
+  neap_array *sum = NULL;
+  NEAP_TRY(make_array(store, first, first->stype, first, &sum));
+  neap_work *work = neap_add_n_work(item->count, item->arrays, sum);
+  if (!work) {
+    neap_array_close(sum);
+    return NEAP_ENOMEM;
+  }
+  neap_work_set_priority(work, priority);
+  neap_work_submit(work);
+  *out = sum;
+  return NEAP_OK;
+}
+
+static int local_value(neap_store *store, neap_store_entry *entry, neap_array **out) {
+  (void)store;
+  return neap_array_share(((local_entry *)entry)->value, out);
+}
+
+const neap_store_ops neap_store_local = {
+    .store_size = sizeof(neap_store),
+    .entry_size = sizeof(local_entry),
+    .init = local_init,
+    .drop = local_drop,
+    .push = local_push,
+    .pull = local_pull,
+    .pull_rows = local_pull_rows,
+    .sum = local_sum,
+    .value = local_value,
+};
