@@ -17,6 +17,7 @@
 __attribute__((format(printf, 2, 3)))
 #endif
 int neap_fail(int status, const char *format, ...);
+int neap_error_status(void); /* of the calling thread's last neap_fail() */
 
 #define NEAP_TRY(call)                                                                             \
   do {                                                                                             \

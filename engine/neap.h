@@ -26,8 +26,9 @@
  *             threads.
  *   Late      A queued operation that fails marks what it would have written;
  *   errors    what depends on that is skipped and marked too. The error is
- *             returned where a marked array is read, once for each array, or by
- *             neap_wait_all(), once for each failure.
+ *             returned once, where a marked array is read or by neap_wait_all().
+ *             From then on its marks are void: what is queued later runs, on
+ *             arrays whose contents are not defined until they are written.
  *   Threads   Any function may be called from any thread at any time, except
  *             that a handle must not be closed while another call uses it.
  *   Owning    A handle made by a function that returns it through `out` belongs
@@ -111,8 +112,10 @@ enum neap_log_level { NEAP_LOG_ERROR = 0, NEAP_LOG_WARN, NEAP_LOG_INFO, NEAP_LOG
 typedef struct neap_options {
   size_t size;       /* sizeof(neap_options) */
   int engine;        /* neap_engine */
-  int num_threads;   /* workers; -1: one for each core this process may use; 0:
-                      * none, work then runs inside neap_poll() and waits */
+  int num_threads;   /* workers; -1: as many as this process may use cores, less
+                      * one for the thread that queues (which works while it
+                      * waits), at least 1; 0: none, work then runs inside
+                      * neap_poll() and waits */
   uint64_t seed;     /* of random numbers; see neap_seed() */
   size_t pool_limit; /* bytes of free array memory kept for reuse */
   /* Memory. Both or neither; called from any thread. `align` is a power of two,
@@ -126,7 +129,7 @@ typedef struct neap_options {
   void *user;
 } neap_options;
 
-/* Fills in the defaults: a threaded engine, one worker a core, malloc, no log. */
+/* Fills in the defaults: a threaded engine, num_threads -1, malloc, no log. */
 NEAP_API void neap_options_init(neap_options *options, size_t size);
 
 /* Overrides `options` by NEAP_ENGINE (threaded | naive) and NEAP_NUM_THREADS.

@@ -47,5 +47,6 @@ void neap_var_close_then(neap_var *var, void (*dispose)(void *arg), void *arg);
 int neap_sched_create(neap_context *context, neap_sched **out);
 void neap_sched_close(neap_sched *sched); /* drains, stops the workers */
 void neap_sched_free(neap_sched *sched);  /* with the context's last reference */
+int64_t neap_sched_counter(neap_sched *sched, int counter);
 
 #endif
