@@ -24,7 +24,7 @@ string(REPLACE "\\" "\\\\" text "${text}")
 string(REPLACE "\"" "\\\"" text "${text}")
 string(REPLACE "\n" "\\n\"\n    \"" text "${text}")
 file(WRITE "${OUTPUT}" "/* Made by declarations.cmake from neap.h. */
-#include \"neap.h\"
+#include \"${HEADER}\"
 
 const char *neap_declarations(void) {
   static const char text[] =
