@@ -21,6 +21,7 @@
 --   o:get(name)                the value of a setting
 --   o:settings()               a copy of all settings: name -> number, boolean or string
 --   o.name, o.source, o.hash   the script's name, its text, 16 hexadecimal digits of the text
+--   o.state_names              the names of the states it declares, a list; scalars not among them
 --   o:dump()                   -> text: source, settings, multipliers and schedule, for files
 --   optim.undump(text)         -> an optimizer as it was, without states
 --   o:states()                 iterates: key, name, array cdata (neap_array *, the caller's)
