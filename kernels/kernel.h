@@ -65,12 +65,11 @@ typedef struct neap_kargs {
    * settings from number[0] on. Floats of 16 bits take them as float32; integers as cast
    * would convert them, so the caller refuses what does not fit. */
   double number[NEAP_K_INPUTS + 4];
-  int ndim;                   /* MAP, permute; 0: one element */
-  int64_t shape[NEAP_K_DIMS]; /* of out */
-  int64_t stride[NEAP_K_INPUTS]
-                [NEAP_K_DIMS]; /* of each input over out's dimensions; 0: broadcast */
-  int64_t outer, axis, inner;  /* REDUCE, ALONG; axis above 0 for max, min and argmax */
-  const void *const *many;     /* add_n: `count` inputs, at least one */
+  int ndim;                                   /* MAP, permute; 0: one element */
+  int64_t shape[NEAP_K_DIMS];                 /* of out */
+  int64_t stride[NEAP_K_INPUTS][NEAP_K_DIMS]; /* of inputs, over out's dimensions; 0: broadcast */
+  int64_t outer, axis, inner; /* REDUCE, ALONG; axis above 0 for max, min and argmax */
+  const void *const *many;    /* add_n: `count` inputs, at least one */
   int64_t count;
   int64_t size;          /* partial_sum, partial_norm: elements of in[0] */
   int64_t rows, row;     /* rows of the table that ids point into; elements in a row */
