@@ -13,7 +13,7 @@
 
 int neap_ready_init(neap_ready *ready) {
   atomic_init(&ready->inbox, NULL);
-  atomic_init(&ready->queued, 0);
+  atomic_init(&ready->stored, 0);
   atomic_init(&ready->prioritised, 0);
   ready->first = ready->last = ready->heap = NULL;
   return pthread_mutex_init(&ready->pick, NULL) ? NEAP_ENOMEM : NEAP_OK;
@@ -23,16 +23,12 @@ void neap_ready_destroy(neap_ready *ready) {
   pthread_mutex_destroy(&ready->pick);
 }
 
-int neap_ready_add(neap_ready *ready, neap_work *work) {
-  /* Counted first: the number may be too high for a moment, never too low. */
-  int before = atomic_fetch_add(&ready->queued, 1);
+void neap_ready_add(neap_ready *ready, neap_work *work) {
   if (work->priority != 0) atomic_fetch_add(&ready->prioritised, 1);
   neap_work *head = atomic_load_explicit(&ready->inbox, memory_order_relaxed);
   do {
     work->link = head;
-  } while (!atomic_compare_exchange_weak_explicit(&ready->inbox, &head, work, memory_order_release,
-                                                  memory_order_relaxed));
-  return before;
+  } while (!atomic_compare_exchange_weak(&ready->inbox, &head, work));
 }
 
 static bool goes_before(const neap_work *a, const neap_work *b) {
@@ -73,7 +69,8 @@ static neap_work *without_root(neap_work *root) {
 
 static void sort_in(neap_ready *ready, neap_work *newest) {
   neap_work *oldest = NULL;
-  while (newest) {
+  int count = 0;
+  for (; newest; count++) {
     neap_work *work = newest;
     newest = work->link;
     work->link = oldest;
@@ -90,13 +87,14 @@ static void sort_in(neap_ready *ready, neap_work *newest) {
     else
       ready->first = ready->last = work;
   }
+  atomic_fetch_add(&ready->stored, count);
 }
 
 neap_work *neap_ready_take(neap_ready *ready, int *part) {
-  if (atomic_load(&ready->queued) <= 0) return NULL;
+  if (!neap_ready_any(ready)) return NULL;
   pthread_mutex_lock(&ready->pick);
   if (atomic_load_explicit(&ready->inbox, memory_order_relaxed))
-    sort_in(ready, atomic_exchange_explicit(&ready->inbox, NULL, memory_order_acquire));
+    sort_in(ready, atomic_exchange(&ready->inbox, NULL));
   bool from_heap = ready->heap && (!ready->first || ready->heap->priority > 0);
   neap_work *work = from_heap ? ready->heap : ready->first;
   if (work) {
@@ -109,7 +107,7 @@ neap_work *neap_ready_take(neap_ready *ready, int *part) {
         ready->first = work->link;
         if (!ready->first) ready->last = NULL;
       }
-      atomic_fetch_sub(&ready->queued, 1);
+      atomic_fetch_sub(&ready->stored, 1);
     }
   }
   pthread_mutex_unlock(&ready->pick);

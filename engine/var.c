@@ -108,6 +108,8 @@ bool neap_work_enter(neap_work *work) {
     slot->var->mark = seq;
     needless += !enter_read(slot);
   }
+  /* Often there is no edge, or all are released by now: nobody else will touch it. */
+  if (atomic_load_explicit(&work->waits, memory_order_acquire) == needless + 1) return true;
   return atomic_fetch_sub_explicit(&work->waits, needless + 1, memory_order_acq_rel) ==
          needless + 1;
 }

@@ -46,30 +46,32 @@ enum neap_work_kind {
   NEAP_WORK_CLOSE,  /* inside a variable that is being closed */
 };
 
+/* The first two cache lines are what every operation's way touches. */
 struct neap_work {
-  /* Links and state of a queued operation. */
   atomic_int waits; /* what must be complete first, and 1 while being queued */
   atomic_int refs;  /* the operation itself, and each of its epochs that is not over */
   atomic_int parts_left;
-  int parts, next_part; /* next_part: under sched->pick */
-  int priority;
-  uint64_t seq; /* order of queueing, from 1 */
-  unsigned char kind, batch, size_class;
-  bool quick, always, skip;
-  neap_work *link;         /* inbox, first in, first out; children in the heap; free list */
-  neap_work *child;        /* heap */
-  neap_failure *failure;   /* inherited or its own */
-  _Atomic int failed_part; /* lowest part that failed */
-  /* What to do. */
+  int parts;
+  neap_work *link; /* inbox, list, children in the heap, spare works */
   neap_sched *sched;
-  const char *name;
   neap_fn run;
   void (*done)(void *payload);
-  void *arg;    /* passed to run and done */
-  void *target; /* kind WAIT: the waiter */
-  int num_slots, num_writes, max_slots, max_writes;
+  void *arg; /* passed to run and done */
+  const char *name;
+
+  uint64_t seq; /* order of queueing, from 1 */
   neap_slot *slots;
   neap_write *writes;
+  neap_failure *failure; /* inherited or its own */
+  neap_work *child;      /* heap */
+  int num_slots, num_writes;
+  int next_part; /* under ready->pick */
+  int priority;
+  atomic_int failed_part; /* lowest part that failed */
+  unsigned char kind, batch, size_class;
+  bool quick : 1, always : 1, skip : 1;
+
+  void *target; /* kind WAIT: the parker; kind CLOSE: the variable */
   size_t bytes; /* of this allocation */
 };
 
@@ -102,17 +104,20 @@ typedef struct neap_parker {
 /* ready.c: operations whose turn has come, in order of priority, then of queueing. */
 typedef struct neap_ready {
   _Alignas(64) _Atomic(neap_work *) inbox; /* newest first; anybody adds */
-  _Alignas(64) atomic_int queued;          /* in here altogether */
-  atomic_int prioritised;                  /* of these, with a priority other than 0 */
+  atomic_int prioritised;                  /* in here altogether, with a priority other than 0 */
   _Alignas(64) pthread_mutex_t pick;       /* guards what follows; takers only */
   neap_work *first, *last;                 /* priority 0 */
   neap_work *heap;                         /* the others */
+  atomic_int stored;                       /* in the list and the heap; read by anybody */
 } neap_ready;
 
 int neap_ready_init(neap_ready *ready);
 void neap_ready_destroy(neap_ready *ready);
-/* Adds; returns how many were there before. */
-int neap_ready_add(neap_ready *ready, neap_work *work);
+void neap_ready_add(neap_ready *ready, neap_work *work);
+/* Whether there is something to take. */
+static inline bool neap_ready_any(neap_ready *ready) {
+  return atomic_load(&ready->inbox) || atomic_load(&ready->stored) > 0;
+}
 /* Takes the first, or one part of it; NULL if there is none. */
 neap_work *neap_ready_take(neap_ready *ready, int *part);
 
@@ -139,7 +144,7 @@ struct neap_sched {
   int num_untold;
   neap_failure *no_memory; /* stands in when a failure cannot be allocated */
   /* Memory of works, by size class. */
-  _Alignas(64) pthread_mutex_t alloc;
+  _Alignas(64) atomic_bool spare_taken; /* somebody is at the list: allocate instead */
   neap_work *spare[4];
   _Alignas(64) _Atomic(neap_work *) returned[4];
   /* Workers. */
@@ -163,8 +168,33 @@ void neap_work_drop(neap_work *work);
 /* Under sched->submit. */
 bool neap_var_is_written(const neap_var *var);
 bool neap_var_is_idle(const neap_var *var);
-/* sched.c: the last reference of a work is gone. */
+/* work.c: the last reference of a work is gone. */
 void neap_work_dispose(neap_work *work);
+
+/* park.c */
+void neap_parker_init(neap_parker *parker, neap_sched *sched);
+/* Sleeps until woken; not at all if there is work, or `done` is set. */
+void neap_park(neap_parker *parker);
+void neap_wake_one(neap_sched *sched); /* any that sleeps */
+void neap_wake_everybody(neap_sched *sched);
+void neap_parker_wake(neap_parker *parker);        /* this one: what it waits for is complete */
+void neap_parker_wake_locked(neap_parker *parker); /* the same, under sched->sleep */
+/* Before the parker's memory goes: whoever woke it has let go of it then. */
+void neap_parker_leave(neap_parker *parker);
+
+/* sched.c */
+int neap_depth_in(const neap_sched *sched); /* operations the calling thread is inside of */
+uint64_t neap_enter(neap_sched *sched, neap_work *work, bool *ready);
+void neap_made_ready(void *successor, neap_work *work);
+bool neap_run_one(neap_sched *sched); /* false if there is nothing to run */
+/* Works until parker->done, or, for a worker, until the engine stops. */
+void neap_help(neap_parker *parker, bool worker);
+int64_t neap_backlog(neap_sched *sched); /* operations queued and not complete */
+void neap_drain_check(neap_sched *sched);
+
+/* wait.c */
+int neap_may_wait(neap_sched *sched); /* NEAP_EINVAL from inside one of its operations */
+void neap_drain(neap_sched *sched);   /* waits for all that is queued; tells nothing */
 
 int neap_sched_prepare_failures(neap_sched *sched);
 void neap_sched_drop_failures(neap_sched *sched);
