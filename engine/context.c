@@ -114,7 +114,8 @@ void neap_log(neap_context *context, int level, const char *format, ...) {
   options->log(options->user, level, text);
 }
 
-/* ---- Options ----------------------------------------------------------------------------------- */
+/* ---- Options -----------------------------------------------------------------------------------
+ */
 
 enum { THREADS_MAX = 1024 };
 

@@ -131,7 +131,7 @@ static void finish(neap_sched *sched, neap_work *work, successor *then) {
   int batch = work->batch;
   /* A closing variable may drop the context's last reference with everything in it: such a
    * work belongs to no batch, and nothing is touched after it. */
-  bool counted = work->kind == NEAP_WORK_POOLED;
+  bool counted = work->counted;
   neap_work_leave(work, neap_made_ready, then);
   if (!counted) return;
   atomic_fetch_add(&sched->completed[batch], 1);
@@ -190,13 +190,19 @@ int64_t neap_backlog(neap_sched *sched) {
 }
 
 /* Puts the work behind what it needs. Afterwards it may be complete and gone, unless it is
- * `ready`: then it is the caller's to run or offer. Returns its number. */
-uint64_t neap_enter(neap_sched *sched, neap_work *work, bool *ready) {
+ * `ready`: then it is the caller's to run or offer. Returns its number. What will be run
+ * `on_the_spot` belongs to no batch: it is complete before the call that queues it returns. */
+uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *ready) {
+  bool counted = work->kind == NEAP_WORK_POOLED;
   pthread_mutex_lock(&sched->submit);
   uint64_t seq = work->seq = ++sched->seq;
   work->batch = (unsigned char)sched->batch;
-  if (work->kind == NEAP_WORK_POOLED) sched->submitted[sched->batch]++;
+  work->counted = counted;
   *ready = neap_work_enter(work);
+  if (*ready && on_the_spot)
+    work->counted = false;
+  else if (counted)
+    sched->submitted[sched->batch]++;
   pthread_mutex_unlock(&sched->submit);
   return seq;
 }
@@ -220,7 +226,7 @@ void neap_work_submit(neap_work *work) {
   bool on_the_spot =
       !paused && (sched->naive || (work->quick && work->parts == 1)) && depth < NEST_MAX;
   bool ready;
-  uint64_t seq = neap_enter(sched, work, &ready);
+  uint64_t seq = neap_enter(sched, work, on_the_spot, &ready);
   if (ready) {
     if (on_the_spot)
       run_here(sched, work);

@@ -71,6 +71,11 @@ static bool enter_write(neap_var *var, neap_work *work, neap_epoch *opened) {
   neap_epoch *epoch = var->current;
   epoch->next = work;
   var->current = opened;
+  /* All that held it is complete, and nothing new can come while the lock is held. */
+  if (atomic_load_explicit(&epoch->holders, memory_order_acquire) == NEAP_OPEN) {
+    retire(epoch);
+    return false;
+  }
   if (atomic_fetch_sub_explicit(&epoch->holders, NEAP_OPEN, memory_order_acq_rel) != NEAP_OPEN)
     return true;
   retire(epoch);
@@ -86,16 +91,20 @@ bool neap_work_enter(neap_work *work) {
     atomic_store_explicit(&work->waits, 2, memory_order_relaxed);
     needless += !enter_write(var, work, NULL);
   }
+  int refs = 1 + work->num_writes;
+  for (int i = 0; i < work->num_writes; i++) /* counted before the first can be seen */
+    if (work->writes[i].var->mark == seq) {  /* named before */
+      work->writes[i].var = NULL;
+      needless++;
+      refs--;
+    } else {
+      work->writes[i].var->mark = seq;
+    }
+  atomic_store_explicit(&work->refs, refs, memory_order_relaxed);
   for (int i = 0; i < work->num_writes; i++) {
     neap_write *write = &work->writes[i];
-    if (write->var->mark == seq) { /* named before */
-      write->var = NULL;
-      needless++;
-      continue;
-    }
-    write->var->mark = seq;
+    if (!write->var) continue;
     epoch_init(&write->epoch, work, 1);
-    atomic_fetch_add_explicit(&work->refs, 1, memory_order_relaxed);
     needless += !enter_write(write->var, work, &write->epoch);
   }
   for (int i = 0; i < work->num_slots; i++) {

@@ -32,7 +32,7 @@ int neap_var_wait(neap_var *var) {
     work.slots = &slot;
     neap_work_read(&work, var);
     bool ready;
-    neap_enter(sched, &work, &ready);
+    neap_enter(sched, &work, false, &ready);
     if (ready) neap_made_ready(NULL, &work);
     neap_help(&parker, false);
     neap_parker_leave(&parker);

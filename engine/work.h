@@ -69,7 +69,7 @@ struct neap_work {
   int priority;
   atomic_int failed_part; /* lowest part that failed */
   unsigned char kind, batch, size_class;
-  bool quick : 1, always : 1, skip : 1;
+  bool quick : 1, always : 1, skip : 1, counted : 1;
 
   void *target; /* kind WAIT: the parker; kind CLOSE: the variable */
   size_t bytes; /* of this allocation */
@@ -184,7 +184,7 @@ void neap_parker_leave(neap_parker *parker);
 
 /* sched.c */
 int neap_depth_in(const neap_sched *sched); /* operations the calling thread is inside of */
-uint64_t neap_enter(neap_sched *sched, neap_work *work, bool *ready);
+uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *ready);
 void neap_made_ready(void *successor, neap_work *work);
 bool neap_run_one(neap_sched *sched); /* false if there is nothing to run */
 /* Works until parker->done, or, for a worker, until the engine stops. */

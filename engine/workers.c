@@ -157,7 +157,7 @@ int64_t neap_sched_counter(neap_sched *sched, int counter) {
     break;
   case NEAP_COUNT_OPS:
     pthread_mutex_lock(&sched->submit);
-    value = (int64_t)(sched->submitted[0] + sched->submitted[1]);
+    value = (int64_t)sched->seq;
     pthread_mutex_unlock(&sched->submit);
     break;
   default:

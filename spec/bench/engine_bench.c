@@ -151,8 +151,11 @@ int main(void) {
     bench_print(&neap, 1e9);
     bench_print(&quick, 1e9);
     bench_print(&omp, 1e9);
-    bench_ratio("  Neap / GCC omp (at most 0.5 is wanted)", &neap, &omp);
-    printf("  Neap / (malloc + hand-over): %.2f\n", bench_median(&neap) / limit);
+    /* GCC runs a task inside the pragma when 64 a thread are waiting, which makes it a quick one;
+     * Neap does that only with what was queued as quick, so that queueing never takes long. */
+    bench_ratio("  queued / GCC omp (at most 0.5 is wanted)", &neap, &omp);
+    bench_ratio("  quick / GCC omp", &quick, &omp);
+    printf("  queued / (malloc + hand-over): %.2f\n", bench_median(&neap) / limit);
   }
   for (int i = 0; i < VARS; i++) neap_var_close(vars[i]);
   neap_context_close(context);
