@@ -43,6 +43,10 @@ int neap_depth_in(const neap_sched *sched) {
   return 0;
 }
 
+bool neap_sched_inside(const neap_sched *sched) {
+  return neap_depth_in(sched) > 0;
+}
+
 static inline void cpu_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

@@ -44,6 +44,9 @@ int neap_var_wait_idle(neap_var *var);
  * is, and closes the variable. Never fails. */
 void neap_var_close_then(neap_var *var, void (*dispose)(void *arg), void *arg);
 
+/* True on a thread that is inside one of this engine's operations, which must not wait. */
+bool neap_sched_inside(const neap_sched *sched);
+
 int neap_sched_create(neap_context *context, neap_sched **out);
 void neap_sched_close(neap_sched *sched); /* drains, stops the workers */
 void neap_sched_free(neap_sched *sched);  /* with the context's last reference */
