@@ -7,12 +7,15 @@
 #include "sched.h"
 
 /* Memory shared by an array and its views; the unit the engine orders work by. Held by
- * arrays and by queued work; freed when the last lets go. */
+ * arrays; freed when the last lets go and what is queued on `var` is complete. So queued
+ * work that names `var` needs no hold of its own. */
 typedef struct neap_chunk {
   neap_context *context;
   atomic_int refs;
+  bool sparse;
+  size_t dying; /* bytes told to neap_pool_dying_add() */
   neap_var *var;
-  void *data;   /* dense: the elements; row-sparse: values, capacity `rows` rows */
+  void *data;   /* dense: the elements; row-sparse: values, `rows` rows */
   size_t bytes; /* of data */
   int64_t *ids; /* row-sparse: ascending, unique */
   int64_t rows; /* row-sparse: rows present */
@@ -34,10 +37,20 @@ static inline neap_context *neap_array_context(const neap_array *array) {
 
 /* Another handle on the same memory. */
 int neap_array_share(neap_array *array, neap_array **out);
+/* A new array that is what `info` says, which must come from neap_shape_check() or another
+ * array. Row-sparse: no rows. May wait for memory, see pool.h. */
+int neap_array_new(neap_context *context, const neap_array_info *info, neap_array **out);
+/* The same around `data`, from the pool, of info's size; taken over on success only. */
+int neap_array_adopt(neap_context *context, const neap_array_info *info, void *data,
+                     neap_array **out);
+
 /* "(2,3)" into a buffer the caller gives; returns it. */
-enum { NEAP_SHAPE_TEXT = 160 };
+enum { NEAP_SHAPE_TEXT = 192 };
 const char *neap_shape_text(const neap_array_info *info, char *buffer);
 bool neap_same_shape(const neap_array_info *a, const neap_array_info *b);
+/* Fills ndim, shape, size and itemsize (of info->dtype, which is set). NEAP_ESHAPE, beginning
+ * with `name`, if there is no such array; bytes of dense ones fit a ptrdiff_t. */
+int neap_shape_check(const char *name, int ndim, const int64_t *shape, neap_array_info *info);
 
 void neap_chunk_retain(neap_chunk *chunk);
 void neap_chunk_release(neap_chunk *chunk); /* the memory goes once queued work is done */
@@ -45,5 +58,8 @@ void neap_chunk_release(neap_chunk *chunk); /* the memory goes once queued work 
 /* Row-sparse chunks, from inside a running operation that writes the chunk: makes room
  * for `rows` rows of `row_bytes` (what was there is lost). NEAP_ENOMEM. */
 int neap_chunk_resize_rows(neap_chunk *chunk, int64_t rows, size_t row_bytes);
+/* The same with rows that are there: `data` of `bytes` and ids, both from the pool, or NULL
+ * for no rows. The chunk takes them over and lets go of its old ones. */
+void neap_chunk_set_rows(neap_chunk *chunk, int64_t rows, void *data, size_t bytes, int64_t *ids);
 
 #endif
