@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* safetensors_fuzz.c - fuzzes the reader of .safetensors; file_fuzz.h says what must hold. */
+#include "file_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+  return fuzz_file(&neap_format_safetensors, 0, bytes, size);
+}
