@@ -160,6 +160,11 @@ const char *neap_file_meta(const neap_file *file, const char *key) {
   return NULL;
 }
 
+const char *neap_file_meta_key(const neap_file *file, int index) {
+  if (file == NULL || index < 0 || (size_t)index >= file->listing.num_meta) return NULL;
+  return file->listing.meta[index].key;
+}
+
 /* ---- Saving ------------------------------------------------------------- */
 
 /* One call of neap_file_save(). */

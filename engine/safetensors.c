@@ -8,8 +8,8 @@
  *      "name": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}}
  *
  * As strict as the library's own reader (tensors lie one after another, without holes, and fill
- * the file) and a little stricter: one name twice, or a field that is none of the three, is
- * refused too, because it would mean something that this reader does not know.
+ * the file) and a little stricter: one name twice, no name, or a field that is none of the
+ * three, is refused too, because it would mean something that this reader does not know.
  *
  * Written: the header in the order in which the tensors were given; their elements with the
  * largest items first, so that all are aligned in memory where a file is mapped. */
@@ -150,6 +150,7 @@ static int read_header(reader *r, neap_listing *listing) {
       size_t length;
       if (!neap_json_string(json, &tensor.name, &length) || !neap_json_take(json, ':'))
         return bad_json(r);
+      if (length == 0) return neap_source_bad(r->source, 8 + json->at, "a tensor without a name");
       if (strcmp(tensor.name, "__metadata__") == 0) {
         if (meta) return neap_source_bad(r->source, 8 + json->at, "two '__metadata__'");
         meta = true;

@@ -131,6 +131,7 @@ static void safetensors_headers_are_read_strictly(void) {
       {"{'t':{" F32_2 "}}", 8, NEAP_EFORMAT, "string"},
       {"{\"t\":{" F32_2 "}/**/}", 8, NEAP_EFORMAT, "end here"},
       /* names */
+      {"{\"\":{" F32_2 "}}", 8, NEAP_EFORMAT, "without a name"},
       {"{\"t\":{" F32_2 "},\"t\":{" F32_2 "}}", 8, NEAP_EFORMAT, "'t'"},
       {"{\"\\u0074\":{" F32_2 "},\"t\":{" F32_2 "}}", 8, NEAP_EFORMAT, "two tensors"},
       {"{\"\\ud83c\\udf19\":{" F32_2 "}}", 8, NEAP_OK, ""},

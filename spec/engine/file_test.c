@@ -136,6 +136,9 @@ static void order_names_and_metadata_come_back(neap_context *context) {
   CHECK(strcmp(neap_file_meta(file, "format"), "pt") == 0);
   CHECK(strcmp(neap_file_meta(file, meta[2]), meta[3]) == 0);
   CHECK(neap_file_meta(file, "other") == NULL);
+  CHECK(strcmp(neap_file_meta_key(file, 0), "format") == 0);
+  CHECK(strcmp(neap_file_meta_key(file, 1), meta[2]) == 0);
+  CHECK(neap_file_meta_key(file, 2) == NULL && neap_file_meta_key(file, -1) == NULL);
   FAILS(neap_file_array(file, 5, &back), NEAP_EINVAL, "5");
   neap_file_close(file);
 
