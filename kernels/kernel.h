@@ -95,11 +95,18 @@ typedef int (*neap_kernel_gemm)(int dtype, int ta, int tb, int64_t m, int64_t n,
                                 double alpha, const void *a, int64_t lda, const void *b,
                                 int64_t ldb, double beta, void *c, int64_t ldc);
 
+/* One block of an update program; see program.h. */
+struct neap_p_frame;
+struct neap_p_instr;
+typedef void (*neap_kernel_program)(struct neap_p_frame *frame, const struct neap_p_instr *code,
+                                    int count);
+
 typedef struct neap_kernel_table {
   uint32_t abi;     /* NEAP_KERNEL_ABI */
   uint32_t size;    /* sizeof(neap_kernel_table) */
   const char *name; /* "sse2", "avx2", "avx512", "neon" */
   neap_kernel_gemm gemm;
+  neap_kernel_program program;
 #define NEAP_OP(name, kind, inputs, numbers, flags) neap_kernel name;
 #include "ops.def"
 #undef NEAP_OP
