@@ -26,6 +26,7 @@
 int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha,
                       const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
                       int64_t ldc);
+void NEAP_KERNEL(program)(struct neap_p_frame *frame, const struct neap_p_instr *code, int count);
 
 /* The loop has no dependence from one turn to another, though out may be the same memory as an
  * input (element i is read, then written). `restrict` would forbid that; this does not. */

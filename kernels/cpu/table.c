@@ -13,6 +13,7 @@ const neap_kernel_table NEAP_TABLE_NAME(NEAP_ISA) = {
     .size = sizeof(neap_kernel_table),
     .name = NEAP_TEXT(NEAP_ISA),
     .gemm = NEAP_KERNEL(gemm),
+    .program = NEAP_KERNEL(program),
 #define NEAP_OP(op, kind, inputs, numbers, flags) .op = NEAP_KERNEL(op),
 #include "../ops.def"
 #undef NEAP_OP
