@@ -390,6 +390,10 @@ NEAP_API int neap_program_create(neap_context *context, const void *bytes, size_
                                  neap_program **out);
 NEAP_API void neap_program_close(neap_program *program);
 
+/* The number that stands for an operation in a program's bytes ("add", "where", "norm", ...:
+ * kernels/program_ops.def); -1 if there is none of that name. */
+NEAP_API int neap_program_op(const char *name);
+
 /* What a program names: its settings (numbers given at each run), its states
  * (arrays shaped like the weight), its scalars (numbers kept for each key). */
 enum neap_program_table { NEAP_SETTINGS = 0, NEAP_STATES, NEAP_SCALARS };
@@ -397,11 +401,15 @@ NEAP_API int neap_program_count(const neap_program *program, int table);
 NEAP_API const char *neap_program_name(const neap_program *program, int table, int index);
 
 /* Runs a program by itself: weight and states are read and written, the gradient
- * (dense or row-sparse) is read. Arrays share the weight's shape. `scalars` is a
- * float64 array of as many elements as the program has scalars, or NULL. */
+ * (dense or row-sparse) is read. Arrays share the weight's shape and dtype; states of
+ * 16-bit weights may be float32 instead. `scalars` is a float64 array of as many
+ * elements as the program has scalars, or NULL. */
 NEAP_API int neap_program_run(neap_program *program, neap_array *weight, neap_array *gradient,
                               neap_array *const *states, neap_array *scalars,
                               const double *settings, int priority);
+
+/* The value of a program without weight (a schedule), on the spot. NEAP_EINVAL for others. */
+NEAP_API int neap_program_value(neap_program *program, const double *settings, double *out);
 
 /* ---- Keys -------------------------------------------------------------- */
 
@@ -420,17 +428,20 @@ typedef struct neap_key {
 NEAP_API int neap_optimizer_create(neap_context *context, const char *name, neap_optimizer **out);
 NEAP_API void neap_optimizer_close(neap_optimizer *optimizer);
 
-/* Settings, from the next push on. set makes the name if it is new. The names
- * learning_rate, wd, rescale_grad (1 at first), t and num_update have a meaning
- * of their own: a program that asks for `learning_rate` gets the schedule's value
- * times the key's multiplier, `wd` times the key's multiplier, `t` the key's count
- * of updates. A program that names a setting that does not exist cannot be bound. */
+/* Settings, from the next push on. set makes the name if it is new. There from the
+ * start: learning_rate 0.01, wd 0, rescale_grad 1, begin_num_update 0 (where counts
+ * of updates start from). A program that asks for `learning_rate` gets the schedule's
+ * value times the key's multiplier; for `wd`, times the key's multiplier; for `t`, the
+ * key's count of updates, 1 at the first; for `num_update`, the largest count of all
+ * keys. These two cannot be set. A program that names a setting that does not exist
+ * cannot be bound. */
 NEAP_API int neap_optimizer_set(neap_optimizer *optimizer, const char *name, double value);
 NEAP_API int neap_optimizer_get(neap_optimizer *optimizer, const char *name, double *out);
 NEAP_API int neap_optimizer_multiplier(neap_optimizer *optimizer, const neap_key *key, double lr,
                                        double wd);
 /* A program without weight: settings `t` (the optimizer's number of updates) and
- * others by name; its one scalar result is the rate. NULL: none. */
+ * others by name (`learning_rate` is the one that was set); its result is the rate.
+ * NULL: none. */
 NEAP_API int neap_optimizer_schedule(neap_optimizer *optimizer, neap_program *program);
 /* The program for pushes of this storage type to this key. Binding again replaces
  * it; states of the same name stay. */

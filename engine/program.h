@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* program.h - what the optimizer uses of programs; the format is in kernels/program.h. */
+#ifndef NEAP_ENGINE_PROGRAM_H
+#define NEAP_ENGINE_PROGRAM_H
+
+#include "array.h"
+#include "../kernels/program.h"
+
+struct neap_program {
+  neap_context *context;
+  atomic_int refs;
+  const neap_p_plan *plan;
+  size_t bytes; /* of the plan */
+};
+
+void neap_program_retain(neap_program *program); /* neap_program_close lets go */
+
+/* One update, to be made ready. Who asks has checked that the arrays fit. */
+typedef struct neap_program_call {
+  neap_program *program;
+  neap_array *weight, *gradient;
+  neap_array *const *states; /* as many as the program has */
+  neap_array *scalars;       /* NULL if it has none */
+  const double *settings;    /* as many as the program has */
+  uint64_t key, t;           /* of random numbers, besides the context's seed */
+  int priority;
+} neap_program_call;
+
+/* Appends to `works` from *count on at most NEAP_PROGRAM_WORKS operations, to be submitted in that
+ * order or discarded. NEAP_ENOMEM; *count is then as before. */
+enum { NEAP_PROGRAM_WORKS = 4 };
+int neap_program_prepare(const neap_program_call *call, neap_work **works, int *count);
+
+/* What states of a weight of this dtype are made of: what its elements are computed in. */
+static inline int neap_program_state_dtype(int dtype) {
+  return dtype == NEAP_FLOAT64 ? NEAP_FLOAT64 : NEAP_FLOAT32;
+}
+
+#endif
