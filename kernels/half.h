@@ -32,7 +32,7 @@ static inline float neap_float_of_bits(uint32_t bits) {
 static inline float neap_half_to_float(uint16_t half) {
   uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
   uint32_t normal = (rest << 13) + (112u << 23); /* the bias goes from 15 to 127 */
-  uint32_t special = (rest << 13) + (224u << 23) + (rest > 0x7c00 ? 0x00400000u : 0);
+  uint32_t special = (rest << 13) | 0x7f800000 | (rest > 0x7c00 ? 0x00400000 : 0);
   uint32_t subnormal = neap_float_bits((float)(int32_t)rest * 0x1p-24f);
   uint32_t bits = rest < 0x0400 ? subnormal : normal;
   return neap_float_of_bits(sign | (rest >= 0x7c00 ? special : bits));

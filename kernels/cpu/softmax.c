@@ -18,15 +18,18 @@ typedef struct row {
 /* Blocks come and go in the type they are computed in. */
 static const void *load(const row *r, int64_t at, int64_t n, neap_block *wide) {
   const void *in = neap_at(r->in, at * r->stride, r->dtype);
-  const int small = neap_is_small_float(r->dtype);
+  const int item = (int)neap_k_itemsize(r->dtype);
+  const neap_walk walk = {.dims = 1, .shape = {n}, .stride = {{r->stride}}};
+  if (!neap_is_small_float(r->dtype)) {
+    if (r->stride == 1) return in;
+    NEAP_KERNEL(walk_copy)(&walk, 0, item, in, wide->bytes, 0, n);
+    return wide->bytes;
+  }
   uint16_t raw[NEAP_BLOCK];
   if (r->stride != 1) {
-    neap_walk walk = {.dims = 1, .shape = {n}, .stride = {{r->stride}}};
-    void *to = small ? (void *)raw : wide->bytes;
-    NEAP_KERNEL(walk_copy)(&walk, 0, (int)neap_k_itemsize(r->dtype), in, to, 0, n);
-    in = to;
+    NEAP_KERNEL(walk_copy)(&walk, 0, item, in, raw, 0, n);
+    in = raw;
   }
-  if (!small) return in;
   NEAP_KERNEL(widen)(r->dtype, in, wide->f32, n);
   return wide->f32;
 }
