@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 /* A context of an engine and a number of threads. */
 static inline neap_context *context_new(int engine, int threads) {
@@ -17,6 +18,14 @@ static inline neap_context *context_new(int engine, int threads) {
   neap_context *context;
   OK(neap_context_create(&options, &context));
   return context;
+}
+
+/* All array memory is given back, at the latest a moment after the last work on it is complete. */
+static inline void expect_no_memory_in_use(neap_context *context) {
+  struct timespec nap = {0, 1000000};
+  OK(neap_wait_all(context));
+  for (int i = 0; i < 5000 && neap_counter(context, NEAP_COUNT_BYTES); i++) nanosleep(&nap, NULL);
+  CHECK(neap_counter(context, NEAP_COUNT_BYTES) == 0);
 }
 
 #define SHAPE(...) ((int)(sizeof((int64_t[]){__VA_ARGS__}) / 8)), ((int64_t[]){__VA_ARGS__})
