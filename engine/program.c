@@ -44,6 +44,7 @@ int neap_program_create(neap_context *context, const void *bytes, size_t size, n
     *program = (neap_program){.context = context, .bytes = plan_bytes};
     atomic_init(&program->refs, 1);
     program->plan = neap_p_make(bytes, size, scratch, memory);
+    neap_program_compile(program);
     neap_context_retain(context);
     *out = program;
   } else {
@@ -60,6 +61,7 @@ void neap_program_retain(neap_program *program) {
 void neap_program_close(neap_program *program) {
   if (!program || atomic_fetch_sub_explicit(&program->refs, 1, memory_order_acq_rel) != 1) return;
   neap_context *context = program->context;
+  neap_program_drop_code(program);
   neap_free(context, (void *)program->plan, program->bytes);
   neap_free(context, program, sizeof *program);
   neap_context_release(context);
@@ -231,6 +233,7 @@ static void fill_job(update_job *job, const neap_program_call *call, size_t valu
   run->plan = program->plan;
   run->block = program->context->cpu->program;
   run->dtype = weight->info.dtype;
+  run->natives = neap_program_natives(program, run->dtype);
   run->values = (double *)(job + 1);
   run->partials = run->values + values;
   job->chunks = (neap_chunk **)(run->partials + partials);

@@ -4,14 +4,24 @@
 #define NEAP_ENGINE_PROGRAM_H
 
 #include "array.h"
+#include "../kernels/native.h"
 #include "../kernels/program.h"
 
 struct neap_program {
   neap_context *context;
   atomic_int refs;
   const neap_p_plan *plan;
-  size_t bytes; /* of the plan */
+  size_t bytes;         /* of the plan */
+  neap_native *natives; /* passes for float32, then for float64; NULL: none */
+  void *code;
+  size_t code_bytes;
 };
+
+/* native.c: machine code for a new program, where that is possible. */
+void neap_program_compile(neap_program *program);
+void neap_program_drop_code(neap_program *program);
+/* A place for each pass, or NULL. */
+const neap_native *neap_program_natives(const neap_program *program, int dtype);
 
 void neap_program_retain(neap_program *program); /* neap_program_close lets go */
 

@@ -42,7 +42,7 @@ static const struct {
   const neap_kernel_table *table;
   int (*runs)(void);
 } tables[] = {
-    /* the best first */
+/* the best first */
 #if NEAP_HAVE_avx512
     {&neap_cpu_avx512, runs_avx512},
 #endif

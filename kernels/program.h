@@ -184,8 +184,9 @@ neap_p_plan *neap_p_make(const void *bytes, size_t size, void *scratch, void *me
 /* One run of a plan: what an update needs. Arrays are row-major, `rows` x `row`. */
 typedef struct neap_p_run {
   const neap_p_plan *plan;
-  neap_kernel_program block; /* of the kernel table */
-  int dtype;                 /* of weight and gradient */
+  neap_kernel_program block;         /* of the kernel table */
+  const struct neap_native *natives; /* a place for each pass, or NULL; native.h */
+  int dtype;                         /* of weight and gradient */
   void *inputs[NEAP_P_INPUTS];
   unsigned char state_dtype[NEAP_P_STATES]; /* the weight's, or what elements are computed in */
   int64_t rows, row;

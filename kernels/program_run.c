@@ -6,7 +6,7 @@
  * the whole rows nearest to that when rows are summed. A block is as many elements as let all
  * registers lie in a buffer on the stack that fits the first-level cache. Both depend on the
  * program and the shape alone. */
-#include "program.h"
+#include "native.h"
 
 #include <math.h>
 #include <string.h>
@@ -120,6 +120,69 @@ static void run_chunk(neap_p_frame *frame, const neap_p_stage *stage, int sub, i
   }
 }
 
+/* ---- Machine code -------------------------------------------------------------------------- */
+
+/* Whether this run's arrays are what the code of a pass takes: elements as they are computed, and
+ * a gradient that lies beside the weight, or, of a lazy update, rows of it. */
+static bool native_fits(const neap_p_run *run, const neap_native *native, int num_totals) {
+  bool lazy = run->plan->flags & NEAP_P_LAZY;
+  for (int i = 0; i < native->num_inputs; i++) {
+    int input = native->inputs[i];
+    if (input >= 2 && run->state_dtype[input - 2] != run->dtype) return false;
+    if (input == 1 && run->ids && !lazy) return false;
+  }
+  return !(run->ids && lazy) || num_totals == 0; /* lanes of sums run through rows */
+}
+
+static void native_values(const neap_p_run *run, const neap_native *native, void *to) {
+  static const uint32_t fixed32[NEAP_N_FIXED] = {0x3f800000u, 0x80000000u, 0x7fffffffu};
+  static const uint64_t fixed64[NEAP_N_FIXED] = {0x3ff0000000000000u, 0x8000000000000000u,
+                                                 0x7fffffffffffffffu};
+  if (run->dtype == NEAP_K_F32) {
+    float *values = to;
+    memcpy(values, fixed32, sizeof fixed32);
+    for (int i = 0; i < native->num_values; i++)
+      values[NEAP_N_FIXED + i] = (float)run->values[native->values[i]];
+  } else {
+    double *values = to;
+    memcpy(values, fixed64, sizeof fixed64);
+    for (int i = 0; i < native->num_values; i++)
+      values[NEAP_N_FIXED + i] = run->values[native->values[i]];
+  }
+}
+
+/* Elements [begin, end) of a grain; of a lazy update they are those present, and lie in stretches
+ * of a row. What is left over of whole vectors goes the other way. */
+static void run_native(neap_p_frame *frame, const neap_p_stage *stage, const neap_native *native,
+                       int64_t begin, int64_t end) {
+  const neap_p_run *run = frame->run;
+  const bool lazy = run->ids && run->plan->flags & NEAP_P_LAZY;
+  const size_t itemsize = neap_k_itemsize(run->dtype);
+  double values[NEAP_N_FIXED + NEAP_N_VALUES];
+  native_values(run, native, values);
+  while (begin < end) {
+    int64_t at = begin, n = end - begin;
+    if (lazy) {
+      const int64_t row = begin / run->row, column = begin % run->row;
+      at = run->ids[row] * run->row + column;
+      if (n > run->row - column) n = run->row - column;
+    }
+    void *inputs[NEAP_N_INPUTS];
+    for (int i = 0; i < native->num_inputs; i++) {
+      const int input = native->inputs[i];
+      inputs[i] = (char *)run->inputs[input] + (size_t)(input == 1 ? begin : at) * itemsize;
+    }
+    const int64_t whole = n - n % native->lanes;
+    if (whole) native->run(inputs, values, whole, frame->sums);
+    if (n > whole) {
+      frame->begin = begin + whole;
+      frame->count = n - whole;
+      run->block(frame, stage->code, (int)stage->ends[0]);
+    }
+    begin += n;
+  }
+}
+
 void neap_p_run_part(const neap_p_run *run, int pass, int64_t grain) {
   const neap_p_stage *stage = &run->plan->stages[pass];
   _Alignas(64) unsigned char space[SPACE];
@@ -145,6 +208,11 @@ void neap_p_run_part(const neap_p_run *run, int pass, int64_t grain) {
   int64_t size = grain_elements(run->plan, run->row), end = elements_of(run);
   int64_t begin = grain * size;
   if (end - begin > size) end = begin + size;
+  const neap_native *native = run->natives ? &run->natives[pass] : NULL;
+  if (native && native->run && native_fits(run, native, stage->num_totals)) {
+    run_native(&frame, stage, native, begin, end);
+    begin = end;
+  }
   for (; begin < end; begin += chunk) {
     int64_t stop = end - begin < chunk ? end : begin + chunk;
     if (stage->row_slots)
