@@ -18,7 +18,7 @@ enum special { LEARNING_RATE = -2, WD = -3, T = -4, NUM_UPDATE = -5 };
 /* The first settings' places. */
 enum { DEFAULT_LEARNING_RATE, DEFAULT_WD, BEGIN_NUM_UPDATE = 3 };
 
-/* ---- Settings ------------------------------------------------------------------------------- */
+/* ---- Settings ------------------------------------------------------------------------------ */
 
 static int find_setting(const neap_optimizer *optimizer, const char *name) {
   for (int i = 0; i < optimizer->num_settings; i++)
@@ -127,8 +127,7 @@ static void free_indices(neap_context *context, int *indices, int count) {
   neap_free(context, indices, count ? (size_t)count * sizeof *indices : 1);
 }
 
-/* ---- Keys --------------------------------------------------------------------------------------
- */
+/* ---- Keys ---------------------------------------------------------------------------------- */
 
 static void unbind(neap_context *context, opt_binding *bound) {
   if (!bound->program) return;
@@ -183,7 +182,7 @@ int neap_opt_get_key(neap_optimizer *optimizer, const neap_key *key, opt_key **o
   return NEAP_OK;
 }
 
-/* ---- Making and opt_binding
+/* ---- Making and binding
  * ------------------------------------------------------------------------
  */
 
@@ -356,8 +355,7 @@ void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key) {
   if (entry) free_entry(optimizer->context, entry);
 }
 
-/* ---- Updates -----------------------------------------------------------------------------------
- */
+/* ---- Updates ------------------------------------------------------------------------------- */
 
 /* The schedule's rate, or the one that was set. */
 static int base_rate(const neap_optimizer *optimizer, int64_t num_update, double *out) {
@@ -429,8 +427,7 @@ int neap_optimizer_prepare(neap_optimizer *optimizer, const neap_key *key, neap_
   return status;
 }
 
-/* ---- Counts ------------------------------------------------------------------------------------
- */
+/* ---- Counts -------------------------------------------------------------------------------- */
 
 int neap_optimizer_count(neap_optimizer *optimizer, const neap_key *key, int64_t *out) {
   if (!optimizer || !out) return neap_fail(NEAP_EINVAL, "neap_optimizer_count: NULL argument");

@@ -42,8 +42,7 @@ int neap_opt_get_state(neap_context *context, opt_key *entry, const char *name) 
   return entry->num_states++;
 }
 
-/* ---- Making ------------------------------------------------------------------------------------
- */
+/* ---- Making -------------------------------------------------------------------------------- */
 
 /* A state as it is before the key's first update. */
 static int make_state(const neap_p_array_info *plan, neap_array *weight, neap_array **out) {
@@ -154,8 +153,7 @@ int neap_opt_make_scalars(neap_context *context, opt_key *entry, const neap_p_pl
   return NEAP_OK;
 }
 
-/* ---- Saving and restoring ----------------------------------------------------------------------
- */
+/* ---- Saving and restoring ------------------------------------------------------------------ */
 
 /* Entry `index` of all arrays: a key's states that have been made, then its scalars. */
 static bool find_saved(const neap_optimizer *optimizer, int index, const neap_key **key,

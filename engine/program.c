@@ -110,7 +110,7 @@ int neap_program_value(neap_program *program, const double *settings, double *ou
   return NEAP_OK;
 }
 
-/* ---- Runs ------------------------------------------------------------------------------------ */
+/* ---- Runs ---------------------------------------------------------------------------------- */
 
 /* What the operations of one run share. */
 typedef struct update_job {
@@ -197,8 +197,7 @@ static int run_pass(neap_task *task, void *payload) {
   return NEAP_OK;
 }
 
-/* ---- Making runs ready
- * --------------------------------------------------------------------------- */
+/* ---- Making runs ready --------------------------------------------------------------------- */
 
 /* Rows, and elements in a row, of what has a shape; a number is one row. */
 static void cut_rows(const neap_array_info *info, int64_t *rows, int64_t *row) {
@@ -329,7 +328,7 @@ int neap_program_prepare(const neap_program_call *call, neap_work **works, int *
   return NEAP_OK;
 }
 
-/* ---- A run by itself ------------------------------------------------------------------------ */
+/* ---- A run by itself ----------------------------------------------------------------------- */
 
 static int check_state(const neap_program *program, int index, const neap_array *weight,
                        const neap_array *state) {

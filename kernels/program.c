@@ -34,7 +34,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(reader_state *reader, co
   return -1;
 }
 
-/* ---- The header -------------------------------------------------------------------------- */
+/* ---- The header ---------------------------------------------------------------------------- */
 
 static int read_count(reader_state *reader, const unsigned char *at, const char *what,
                       uint32_t most, int *out) {
@@ -86,7 +86,7 @@ static int read_header(reader_state *reader, const unsigned char *bytes, size_t 
   return 0;
 }
 
-/* ---- Names ------------------------------------------------------------------------------- */
+/* ---- Names --------------------------------------------------------------------------------- */
 
 static bool name_byte(unsigned char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -120,7 +120,7 @@ static int check_names(reader_state *reader, const char *what, const unsigned ch
   return 0;
 }
 
-/* ---- Nodes ------------------------------------------------------------------------------- */
+/* ---- Nodes --------------------------------------------------------------------------------- */
 
 /* How many values the operand of an input may choose from; 0 for other rules. */
 static uint32_t table_size(const neap_p_source *source, int rule) {

@@ -38,7 +38,7 @@ static int rule_of(const planner_state *planner, int node) {
   return neap_p_ops[planner->scratch->node[node].op].rule;
 }
 
-/* ---- Registers and instructions ---------------------------------------------------------- */
+/* ---- Registers and instructions ------------------------------------------------------------ */
 
 static uint32_t take_register(planner_state *planner) {
   if (planner->idle) return planner->scratch->idle[--planner->idle];
