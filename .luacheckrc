@@ -8,8 +8,8 @@ stds.script = {
   read_globals = {
     'abs', 'sign', 'sqrt', 'exp', 'log', 'tanh', 'sigmoid', 'sin', 'cos', 'floor', 'min', 'max',
     'clip', 'where', 'lt', 'le', 'gt', 'ge', 'eq', 'sum', 'mean', 'norm', 'row_sum', 'row_mean',
-    'normal', 'uniform', 'math', 'pairs', 'ipairs', 'type', 'error', 'assert', 'tostring',
-    'tonumber',
+    'normal', 'uniform', 'is_zero', 'math', 'pairs', 'ipairs', 'next', 'select', 'unpack', 'type',
+    'error', 'assert', 'tostring', 'tonumber',
   },
 }
 files['lua/optim'] = { std = 'script', ignore = { '212' } } -- update(w, g, s, p) need not use all

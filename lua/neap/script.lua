@@ -1,0 +1,281 @@
+-- SPDX-License-Identifier: MIT
+--- Scripts: finds their text, and runs it where it can do nothing but compute.
+--
+-- A script is source text, at most 64 KiB, that returns a table; for optimizers
+--
+--   name      a word                    defaults  { setting = number, boolean, string or list }
+--   update    function(w, g, s, p)      state     { 'a', b = 0.5, c = 'weight' }
+--   migrate   function(old, new)        scalars   { x = 1 }
+--
+-- and for schedules name, defaults, rate = function(t, p) and, if it likes, check = function(p),
+-- which is given the plain settings and raises if they make no sense. A script's environment
+-- is a table of its own, with the recorder's functions (record.lua) and a few of Lua's that
+-- cannot reach outside. Bytecode is refused, since nothing verifies it.
+--
+-- A script may run for a second. The hook that sees to that fires in interpreted code only, so
+-- the script's own functions are kept from being compiled.
+
+local raise = require 'neap.raise'
+local record = require 'neap.record'
+
+local M = {}
+
+local LONGEST = 64 * 1024
+local SECONDS = 1
+local HOOK_EVERY = 10000 -- instructions
+
+-- Beside this file's folder, in the source tree and where it is installed alike.
+local FOLDER = (debug.getinfo(1, 'S').source:match('^@(.*)neap[/\\]script%.lua$') or './') ..
+  'optim/'
+
+-- ---- The environment -----------------------------------------------------------------------
+
+local MATH = { 'abs', 'acos', 'asin', 'atan', 'atan2', 'ceil', 'cos', 'cosh', 'deg', 'exp',
+  'floor', 'fmod', 'frexp', 'huge', 'ldexp', 'log', 'log10', 'max', 'min', 'modf', 'pi', 'pow',
+  'rad', 'sin', 'sinh', 'sqrt', 'tan', 'tanh' }
+
+--- What a script sees, made anew for each: no script can change what another gets.
+local function environment()
+  local env = record.functions()
+  env.math = {}
+  for _, name in ipairs(MATH) do env.math[name] = math[name] end
+  env.pairs, env.ipairs, env.next, env.select = pairs, ipairs, next, select
+  env.type, env.tostring, env.unpack = type, tostring, unpack
+  env.error, env.assert = error, assert
+  env.tonumber = function(x, base)
+    if record.is_expression(x) then record.refuse_number() end
+    return tonumber(x, base)
+  end
+  return env
+end
+
+--- Calls f(...) with a limit on its time. What it raises is raised again.
+local function limited(f, ...)
+  local hook, mask, count = debug.gethook()
+  local ours = type(hook) == 'function' or hook == nil -- a C hook could not be put back
+  local deadline = os.clock() + SECONDS
+  if ours then
+    debug.sethook(function()
+      if os.clock() > deadline then
+        raise.raise('runs for more than %d s; a script is run once, to record what it computes: ' ..
+          'it must end', SECONDS)
+      end
+    end, '', HOOK_EVERY)
+  end
+  local results = { pcall(f, ...) }
+  if ours then debug.sethook(hook, mask, count) end
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2)
+end
+
+-- ---- Checking what a script returns --------------------------------------------------------
+
+local function is_word(text)
+  return type(text) == 'string' and #text <= 63 and text:find('^[%a_][%w_]*$') ~= nil
+end
+
+local function refuse(chunk, message, ...)
+  error(('%s: ' .. message):format(chunk, ...), 0)
+end
+
+local function is_list_of_numbers(value)
+  if type(value) ~= 'table' then return false end
+  local n = 0
+  for k, v in pairs(value) do
+    if type(k) ~= 'number' or type(v) ~= 'number' then return false end
+    n = n + 1
+  end
+  return n == #value
+end
+
+--- What a setting may be: number (not NaN), boolean, string, list of numbers.
+---@param value any
+---@return boolean
+function M.is_setting(value)
+  local kind = type(value)
+  return (kind == 'number' and value == value) or kind == 'boolean' or kind == 'string' or
+    is_list_of_numbers(value)
+end
+
+local function check_defaults(chunk, defaults)
+  if defaults ~= nil and type(defaults) ~= 'table' then
+    refuse(chunk, 'defaults must be a table, not %s', raise.describe(defaults))
+  end
+  for name, value in pairs(defaults or {}) do
+    if not is_word(name) then
+      refuse(chunk, 'defaults: %s is no name of a setting', raise.describe(name))
+    end
+    if not M.is_setting(value) then
+      refuse(chunk, 'defaults.%s is %s; a setting is a number, boolean, string or list of numbers',
+        name, raise.describe(value))
+    end
+  end
+  return defaults or {}
+end
+
+--- `state` as a map: name -> first value, a number or 'weight'.
+local function read_states(chunk, declared)
+  local states = {}
+  if declared ~= nil and type(declared) ~= 'table' then
+    refuse(chunk, "state must be a table, { 'mom' } or { mom = 0.1 }, not %s",
+      raise.describe(declared))
+  end
+  for k, v in pairs(declared or {}) do
+    local name, start = k, v
+    if type(k) == 'number' then name, start = v, 0 end
+    if not is_word(name) then refuse(chunk, 'state: %s is no name', raise.describe(name)) end
+    if start ~= 'weight' and type(start) ~= 'number' then
+      refuse(chunk, "state.%s starts from a number or 'weight', not %s", name,
+        raise.describe(start))
+    end
+    if states[name] ~= nil or name == 'scalars' or name == 'weight32' then
+      refuse(chunk, 'state: the name %s is taken', name)
+    end
+    states[name] = start
+  end
+  return states
+end
+
+local function read_scalars(chunk, declared, states)
+  if declared ~= nil and type(declared) ~= 'table' then
+    refuse(chunk, 'scalars must be a table, { x = 1 }, not %s', raise.describe(declared))
+  end
+  for name, value in pairs(declared or {}) do
+    if not is_word(name) or type(value) ~= 'number' then
+      refuse(chunk, 'scalars: { name = first value } is wanted, not [%s] = %s',
+        raise.describe(name), raise.describe(value))
+    end
+    if states[name] ~= nil then refuse(chunk, '%s is a state and a scalar at once', name) end
+  end
+  return declared or {}
+end
+
+local FIELDS = {
+  update = { name = true, defaults = true, state = true, scalars = true, update = true,
+    migrate = true },
+  rate = { name = true, defaults = true, check = true, rate = true },
+}
+
+local function check(chunk, script, kind)
+  if type(script) ~= 'table' then
+    refuse(chunk, 'a script returns a table (section 5: return { name =, update = }), not %s',
+      raise.describe(script))
+  end
+  for field in pairs(script) do
+    if not FIELDS[kind][field] then
+      local known = {}
+      for name in pairs(FIELDS[kind]) do known[#known + 1] = name end
+      table.sort(known)
+      refuse(chunk, 'there is no field %s in a script; there are %s', raise.describe(field),
+        table.concat(known, ', '))
+    end
+  end
+  if not is_word(script.name) then
+    refuse(chunk, 'name must be a word, not %s', raise.describe(script.name))
+  end
+  if type(script[kind]) ~= 'function' then
+    refuse(chunk, '%s must be a function, not %s', kind, raise.describe(script[kind]))
+  end
+  if script.migrate ~= nil and type(script.migrate) ~= 'function' then
+    refuse(chunk, 'migrate must be a function, not %s', raise.describe(script.migrate))
+  end
+  local states = read_states(chunk, script.state)
+  return {
+    name = script.name,
+    defaults = check_defaults(chunk, script.defaults),
+    states = states,
+    scalars = read_scalars(chunk, script.scalars, states),
+    migrate = script.migrate,
+  }
+end
+
+-- ---- Loading -------------------------------------------------------------------------------
+
+local function run(text, chunk)
+  local f, message = load(text, '=' .. chunk, 't', environment())
+  if not f then error(message, 0) end
+  jit.off(f, true)
+  return limited(f)
+end
+
+---@class neap.Script
+---@field name string
+---@field source string
+---@field hash string 16 hexadecimal digits of the source (FNV-1a, 64 bits)
+---@field defaults table<string, any>
+---@field states table<string, number|'weight'> first values
+---@field scalars table<string, number> first values
+---@field line integer where update or rate begins
+---@field call fun(...) update or rate, with the limit on time
+---@field check? fun(p: table) schedules: raises if settings make no sense
+
+local function hash(text)
+  local h = 0xcbf29ce484222325ULL
+  for i = 1, #text do h = bit.bxor(h, text:byte(i)) * 0x100000001b3ULL end
+  return bit.tohex(h, 16)
+end
+
+--- Runs a script's text. `chunk` is what errors call it until it says its name; `kind` the
+-- function it must have: 'update' or 'rate'. Errors begin with the name, and the line if there
+-- is one.
+---@param text string
+---@param chunk string
+---@param kind string
+---@return neap.Script
+function M.parse(text, chunk, kind)
+  if #text > LONGEST then
+    error(('%s: a script has at most %d bytes; this has %d'):format(chunk, LONGEST, #text), 0)
+  end
+  if text:byte(1) == 27 or text:find('\0', 1, true) then
+    error(('%s: this is bytecode, or has zero bytes; a script is source text'):format(chunk), 0)
+  end
+  local returned = run(text, chunk)
+  local script = check(chunk, returned, kind)
+  -- Once more, so that errors of its functions carry its own name.
+  if script.name ~= chunk then returned = run(text, script.name) end
+  local f = returned[kind]
+  script.source, script.hash = text, hash(text)
+  script.line = debug.getinfo(f, 'S').linedefined
+  script.call = function(...) return limited(f, ...) end
+  script.check = returned.check and function(...) return limited(returned.check, ...) end
+  return script
+end
+
+local function read_file(path)
+  local file, message = io.open(path, 'rb')
+  if not file then return nil, message end
+  local text = file:read(LONGEST + 1)
+  file:close()
+  return text or ''
+end
+
+--- The text of a script that comes with Neap; nil, and where it was looked for.
+---@param name string 'sgd', 'schedules/poly'
+---@return string|nil text
+---@return string where
+function M.find(name)
+  local path = FOLDER .. name .. '.lua'
+  return read_file(path), path
+end
+
+--- A script from a file, or from its text: text has a line break in it, or begins with
+-- `return`.
+---@param path_or_source string
+---@param kind string
+---@return neap.Script
+function M.load(path_or_source, kind)
+  if type(path_or_source) ~= 'string' then
+    raise.raise('load: a path or the text of a script is wanted, not %s',
+      raise.describe(path_or_source))
+  end
+  if path_or_source:find('\n') or path_or_source:find('^%s*return') or
+    path_or_source:byte(1) == 27 then
+    return M.parse(path_or_source, 'script', kind)
+  end
+  local text, message = read_file(path_or_source)
+  if not text then raise.raise('load: %s', message) end
+  local chunk = path_or_source:match('([^/\\]+)$'):gsub('%.lua$', '')
+  return M.parse(text, chunk, kind)
+end
+
+return M
