@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- Hot Lua over arrays compiles: LuaJIT's own report (-jv) of a loop shows traces, and none
+-- given up inside our files.
+
+local support = dofile(debug.getinfo(1, 'S').source:match('^@(.*/)') .. 'support.lua')
+
+-- Runs a loop body many times; gives back the report.
+local function report(body)
+  local output, ok = support.run(([[
+    local neap = require 'neap'
+    local nd = neap.nd
+    local a, b, x = nd.ones({ 4, 4 }), nd.ones({ 4, 4 }), nd.ones(4)
+    local many = { a, b }
+    for i = 1, 2000 do
+      %s
+    end
+    a:wait_to_read()
+  ]]):format(body), '', '-jv')
+  assert.is_true(ok, output)
+  return output
+end
+
+describe('hot Lua', function()
+  for name, body in pairs {
+    ['in-place operations with arrays'] = 'a:add_(b) a:sub_(b) a:mul_(b) a:div_(b)',
+    ['in-place operations with numbers'] = 'a:add_(1) a:sub_(i) a:mul_(0.5) a:div_(2)',
+    ['in-place operations with broadcasting'] = 'a:add_(x)',
+    ['axpy_'] = 'a:axpy_(0.5, b)',
+    ['assignments'] = 'a:set(i) a:set(b)',
+    ['operators'] = 'local c = a + b * 2 - 1 / a',
+    ['unary minus and powers'] = 'local c = -a + b ^ 2',
+    ['functions'] = 'local c = nd.relu(nd.exp(a)) c = c:clip(0, 1) c = nd.where(c, a, 1)',
+    ['reductions'] = 'local s = a:sum() s = a:mean(0) s = nd.softmax(b)',
+    ['dot'] = 'local c = nd.dot(a, b) c = a:dot(x)',
+    ['constructors'] = 'local c = nd.zeros(4) c = nd.empty(16)',
+    ['views'] = 'local r = a:at(i % 4) r = a:slice(0, 2) r = a:reshape(16)',
+    ['fields'] = 'local n = a.size + a.ndim + a.shape[1] + #a if a.ctx ~= b.ctx then n = 0 end',
+    ['comparisons with nil'] = 'if a == nil or a == b then i = 0 end',
+    ['reading elements'] = 'local s = x:data()[i % 4] s = s + x:sum():item()',
+  } do
+    it('compiles: ' .. name, function()
+      local output = report(body)
+      assert.truthy(output:find('%[TRACE%s+%d+'), output)
+      for line in output:gmatch('[^\n]+') do
+        -- "[TRACE --- where -- why at where]": a trace given up.
+        local abandoned = line:find('TRACE --- ', 1, true) and line:find('NYI', 1, true)
+        assert.falsy(abandoned and line)
+        assert.falsy(line:find('blacklisted', 1, true) and line)
+        assert.falsy(line:find('fallback to interpreter', 1, true) and line)
+      end
+    end)
+  end
+end)
