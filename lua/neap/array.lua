@@ -5,9 +5,13 @@
 -- hot loops over arrays compile, and `==` is identity (nd.equal compares elements). The
 -- methods themselves stand in the nd_*.lua files, which add them to `methods` and `fields`.
 --
--- Rule for all callers of the library: read what is needed of an array into locals first,
--- then fill the argument buffers, then call. Reading allocates in interpreted code, may so
--- run the collector and with it a finalizer that uses the same buffers.
+-- Rules for all callers of the library:
+--   Read what is needed of an array into locals first, then fill the argument buffers, then
+--   call. Reading allocates in interpreted code, may so run the collector and with it a
+--   finalizer that uses the same buffers.
+--   No tail calls and no loops in what may be hot: `return (f(x))`, not `return f(x)`. LuaJIT
+--   takes 15 tail calls in a trace for a loop without end, and no inner loop at all: it
+--   would not compile the loop of our caller.
 
 local ffi = require 'ffi'
 local C = require 'neap.ffi'
@@ -41,7 +45,7 @@ function metatype.__index(self, key)
   local method = methods[key]
   if method ~= nil then return method end
   local field = fields[key]
-  if field ~= nil then return field(self) end
+  if field ~= nil then return (field(self)) end
   if type(key) == 'number' then
     raise.raise('arrays are not indexed by [%s]: a:at(i) is row i, counted from 0', key)
   end
@@ -55,8 +59,9 @@ end
 
 --- `#a`: the length of the first dimension.
 function metatype.__len(self)
-  if self._info.ndim == 0 then raise.raise('# of an array without dimensions') end
-  return tonumber(self._info.shape[0])
+  local info = M.info(self)
+  if info.ndim == 0 then raise.raise('# of an array without dimensions') end
+  return (tonumber(info.shape[0]))
 end
 
 local function no_order()
@@ -96,7 +101,7 @@ M.metatype = metatype
 --- Whether `x` is an array.
 ---@param x any
 ---@return boolean
-local function is(x) return ffi.istype(Array, x) end
+local function is(x) return (ffi.istype(Array, x)) end
 M.is = is
 
 --- Makes an array object of a handle, which it then owns.
@@ -133,26 +138,30 @@ M.info = info_of
 
 function fields.shape(self)
   local info = info_of(self)
+  local n, d = info.ndim, info.shape
+  if n == 1 then return { tonumber(d[0]) } end
+  if n == 2 then return { tonumber(d[0]), tonumber(d[1]) } end
+  if n == 3 then return { tonumber(d[0]), tonumber(d[1]), tonumber(d[2]) } end
   local shape = {}
-  for i = 1, info.ndim do shape[i] = tonumber(info.shape[i - 1]) end
+  for i = 1, n do shape[i] = tonumber(d[i - 1]) end
   return shape
 end
 function fields.ndim(self) return info_of(self).ndim end
-function fields.size(self) return tonumber(info_of(self).size) end
+function fields.size(self) return (tonumber(info_of(self).size)) end
 function fields.dtype(self) return dtype.name[info_of(self).dtype] end
 function fields.stype(self) return STYPES[info_of(self).stype] end
 function fields.ctx(self)
   local info = info_of(self)
-  return context.device(info.device_type, info.device_id)
+  return (context.device(info.device_type, info.device_id))
 end
 
---- '(2,3)', or '2x3' with a separator given.
+--- A shape as text: '(2,3)', '(2,)', '()', as in the library's own errors.
 ---@param info ffi.cdata* neap_array_info
 ---@return string
-function M.shape_text(info, separator)
+function M.shape_text(info)
   local parts = {}
   for i = 1, info.ndim do parts[i] = ('%d'):format(tonumber(info.shape[i - 1])) end
-  return separator and table.concat(parts, separator) or '(' .. table.concat(parts, ',') .. ')'
+  return '(' .. table.concat(parts, ',') .. (info.ndim == 1 and ',)' or ')')
 end
 
 --- Whether two arrays have the same shape.
@@ -192,6 +201,11 @@ local function dimension(n, where)
   return n
 end
 
+local function set_dimension(shape, i, where, free)
+  local n = shape[i]
+  shape_buffer[i - 1] = (free and n == -1) and -1 or dimension(n, where)
+end
+
 --- Reads a shape: a table of numbers, or one number. The buffer is valid until the next
 -- call. `free`: one place may be -1 (reshape).
 ---@param shape integer|integer[]
@@ -211,10 +225,11 @@ function M.read_shape(shape, where, free)
   if ndim > C.NEAP_MAX_DIM then
     raise.raise('%s: %d dimensions; there can be %d at most', where, ndim, C.NEAP_MAX_DIM)
   end
-  for i = 1, ndim do
-    local n = shape[i]
-    shape_buffer[i - 1] = (free and n == -1) and -1 or dimension(n, where)
-  end
+  if ndim >= 1 then set_dimension(shape, 1, where, free) end
+  if ndim >= 2 then set_dimension(shape, 2, where, free) end
+  if ndim >= 3 then set_dimension(shape, 3, where, free) end
+  if ndim >= 4 then set_dimension(shape, 4, where, free) end
+  for i = 5, ndim do set_dimension(shape, i, where, free) end
   return ndim, shape_buffer
 end
 
@@ -250,14 +265,14 @@ local out = ffi.new('neap_array *[1]')
 function M.create(id, ndim, dimensions, device_type, device_id)
   raise.check(C.neap_array_create(context.handle(), id, ndim, dimensions, device_type,
     device_id, out))
-  return M.adopt(out[0])
+  return (M.adopt(out[0]))
 end
 
 --- A new dense array like `self`, of another dtype if one is given.
 ---@return neap.Array
 function M.create_like(self, id)
   local info = info_of(self)
-  return M.create(id or info.dtype, info.ndim, info.shape, info.device_type, info.device_id)
+  return (M.create(id or info.dtype, info.ndim, info.shape, info.device_type, info.device_id))
 end
 
 return M

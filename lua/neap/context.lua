@@ -112,12 +112,12 @@ end
 --- Logical CPU device `i`: any number, so that multi-device programs run on any machine.
 ---@param i? integer from 0, the default
 ---@return neap.Device
-function M.cpu(i) return device('cpu', i or 0) end
+function M.cpu(i) return (device('cpu', i or 0)) end
 
 --- GPU `i`. Arrays can be made on it only where neap.num_gpus() is larger than `i`.
 ---@param i? integer from 0, the default
 ---@return neap.Device
-function M.gpu(i) return device('gpu', i or 0) end
+function M.gpu(i) return (device('gpu', i or 0)) end
 
 --- How many GPUs arrays can be made on. This version of the library has no GPU kernels.
 ---@return integer
@@ -131,6 +131,6 @@ function M.is_device(x) return getmetatable(x) == Device end
 ---@param code integer
 ---@param id integer
 ---@return neap.Device
-function M.device(code, id) return device(NAMES[code], id) end
+function M.device(code, id) return (device(NAMES[code], id)) end
 
 return M

@@ -21,18 +21,14 @@
 -- more, and must not run for every 32 MB. A program that holds only long-lived arrays
 -- takes nothing and pays nothing.
 --
--- The engine runs behind: a closed array's memory is free only when the work queued on it
--- is done. So whoever takes memory faster than the engine gives it back is made to help it.
-
-local C = require 'neap.ffi'
-local ffi = require 'ffi'
-local context = require 'neap.context'
+-- A closed array's memory is free only when the work queued on it is done; the engine itself
+-- sees to it that not too much is waiting there.
 
 local M = {}
 
 local MB = 2 ^ 20
-local STEP = 4 * MB
-local SLACK_MIN = 32 * MB
+local STEP = 2 * MB
+local SLACK_MIN = 16 * MB
 local SLACK_MAX = 1024 * MB
 local HEAP_FACTOR = 4
 
@@ -43,42 +39,7 @@ local held = 0          -- see above
 local floor = 0
 local slack = SLACK_MIN
 local goal = SLACK_MIN  -- floor + slack
-local debt = 0          -- bytes taken since settle() ran
-
--- Bytes the engine holds that no Lua array does (stores have some too), as seen when
--- nothing was queued; more than that is memory waiting for queued work.
-local outside_base = 0
-
--- ---- Waiting for the engine ---------------------------------------------------------------
-
-local HELP_MICROSECONDS = 1000
-local HELP_ROUNDS = 2000 -- then leave it: work may hang on another process
-
-if ffi.os ~= 'Windows' and not pcall(function() return ffi.C.usleep end) then
-  ffi.cdef 'int usleep(unsigned microseconds);'
-end
-local nap = ffi.os ~= 'Windows' and function() ffi.C.usleep(50) end or function() end
-
-local function outside()
-  local bytes = tonumber(C.neap_counter(context.handle(), C.NEAP_COUNT_BYTES)) - held
-  if bytes < outside_base then outside_base = math.max(bytes, 0) end
-  return bytes
-end
-
---- Runs queued work here while it holds more than `slack` bytes back.
-local function help_engine()
-  local handle = context.handle()
-  for _ = 1, HELP_ROUNDS do
-    if outside() <= outside_base + slack then return end
-    if C.neap_counter(handle, C.NEAP_COUNT_PENDING) == 0 then
-      outside_base = math.max(outside(), 0) -- nobody's temporaries: stores and the like
-      return
-    end
-    if C.neap_poll(handle, HELP_MICROSECONDS) == 0 then nap() end
-  end
-end
-
--- ---- Driving the collector ----------------------------------------------------------------
+local debt = 0          -- bytes taken since the collector was last thought of
 
 local function set_goal()
   local heap = collectgarbage('count') * 1024
@@ -103,19 +64,16 @@ local function collect(taken)
   if collectgarbage('step', math.ceil(heap * taken / (slack / 2))) then cycle_ended() end
 end
 
-local function settle()
-  local taken = debt
-  debt = 0
-  if held > goal then collect(taken) end
-  if outside() > outside_base + slack then help_engine() end
-end
-
 --- An array that holds `bytes` was made. May run the collector.
 ---@param bytes number
 function M.take(bytes)
   held = held + bytes
   debt = debt + bytes
-  if debt >= STEP then settle() end
+  if debt >= STEP then
+    local taken = debt
+    debt = 0
+    if held > goal then collect(taken) end
+  end
 end
 
 --- An array that held `bytes` is gone. Runs inside finalizers: allocates nothing.

@@ -37,7 +37,7 @@ M.assign = nil -- array:set's own
 local function create(shape, opts, where)
   local id, device_type, device_id = array.read_options(opts, where)
   local ndim, dimensions = array.read_shape(shape, where)
-  return array.create(id, ndim, dimensions, device_type, device_id)
+  return (array.create(id, ndim, dimensions, device_type, device_id))
 end
 
 local function filled(shape, value, opts, where)
@@ -50,19 +50,19 @@ end
 ---@param shape integer|integer[] one number for each dimension; {} for a single element
 ---@param opts? {dtype: string?, ctx: neap.Device?} float32 on cpu(0) by default
 ---@return neap.Array
-function M.zeros(shape, opts) return filled(shape, 0, opts, 'zeros') end
+function M.zeros(shape, opts) return (filled(shape, 0, opts, 'zeros')) end
 
 --- An array of ones.
 ---@param shape integer|integer[]
 ---@param opts? {dtype: string?, ctx: neap.Device?}
 ---@return neap.Array
-function M.ones(shape, opts) return filled(shape, 1, opts, 'ones') end
+function M.ones(shape, opts) return (filled(shape, 1, opts, 'ones')) end
 
 --- An array with nothing assigned yet: what it holds is not defined.
 ---@param shape integer|integer[]
 ---@param opts? {dtype: string?, ctx: neap.Device?}
 ---@return neap.Array
-function M.empty(shape, opts) return create(shape, opts, 'empty') end
+function M.empty(shape, opts) return (create(shape, opts, 'empty')) end
 
 --- An array that holds `value` everywhere; raises for a number that the dtype cannot hold.
 ---@param shape integer|integer[]
@@ -74,7 +74,7 @@ function M.full(shape, value, opts)
     raise.raise('full: the value is a number, not %s', raise.describe(value))
   end
   dtype.check_number((array.read_options(opts, 'full')), value, 'full')
-  return filled(shape, value, opts, 'full')
+  return (filled(shape, value, opts, 'full'))
 end
 
 --- The numbers start, start + step, ... before `stop`; with one number, 0, 1, ... before it.

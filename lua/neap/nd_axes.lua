@@ -34,7 +34,7 @@ local function define_reduction(name)
     if C.neap_reduce(number, handle, along, keepdims and 1 or 0, out) ~= 0 then
       raise.raise_last()
     end
-    return adopt(out[0])
+    return (adopt(out[0]))
   end
 end
 
@@ -53,7 +53,7 @@ for _, name in ipairs { 'softmax', 'log_softmax' } do
     local along = axis == nil and -1 or read_axis(axis, name)
     out[0] = nil
     raise.check(C.neap_reduce(number, handle, along, 1, out))
-    return adopt(out[0])
+    return (adopt(out[0]))
   end
 end
 
@@ -81,7 +81,7 @@ function M.dot(a, b, opts)
   end
   out[0] = nil
   if C.neap_dot(ha, hb, ta, tb, out) ~= 0 then raise.raise_last() end
-  return adopt(out[0])
+  return (adopt(out[0]))
 end
 
 local axes_buffer = ffi.new('int[?]', C.NEAP_MAX_DIM)
@@ -104,7 +104,7 @@ function M.transpose(a, axes)
   end
   out[0] = nil
   raise.check(C.neap_transpose(handle, order, out))
-  return adopt(out[0])
+  return (adopt(out[0]))
 end
 
 local function define_joining(name, call)
@@ -121,7 +121,7 @@ local function define_joining(name, call)
     end
     out[0] = nil
     raise.check(call(count, handles, along, out))
-    return adopt(out[0])
+    return (adopt(out[0]))
   end
 end
 
@@ -142,7 +142,7 @@ function M.take(a, indices)
   local ids = array.handle(indices, 'take')
   out[0] = nil
   raise.check(C.neap_take(handle, ids, out))
-  return adopt(out[0])
+  return (adopt(out[0]))
 end
 
 -- What may be called as a method, a:sum(): all that take an array first.

@@ -50,7 +50,7 @@ local function define_binary(name, where)
   where = where or name
   M[name] = function(a, b)
     binary(number, where, a, b, nil)
-    return adopt(out[0])
+    return (adopt(out[0]))
   end
   return M[name]
 end
@@ -69,7 +69,7 @@ local function define_unary(name)
     local handle = array.handle(a, name)
     inputs[0], out[0] = handle, nil
     if C.neap_map(number, inputs, numbers, out) ~= 0 then raise.raise_last() end
-    return adopt(out[0])
+    return (adopt(out[0]))
   end
   return M[name]
 end
@@ -97,7 +97,7 @@ for _, name in ipairs {
   define_unary(name)
 end
 
-local AXPY = op 'mul'
+local MUL = op 'mul'
 
 --- `self += alpha * b`, in place: in one pass where `b` has the very shape of `self`.
 ---@param alpha number
@@ -108,17 +108,19 @@ function methods.axpy_(self, alpha, b)
   if type(alpha) ~= 'number' then
     raise.raise('axpy_: alpha is a number, not %s', raise.describe(alpha))
   end
-  if type(b) == 'number' then return self:add_(alpha * b) end
+  if type(b) == 'number' then
+    self:add_(alpha * b)
+    return self
+  end
   local other = array.handle(b, 'axpy_')
   dtype.check_number(self._info.dtype, alpha, 'axpy_')
-  if not array.same_shape(self, b) then -- broadcasting takes the product as an array
-    binary(AXPY, 'axpy_', b, alpha, nil)
+  if C.neap_axpy(handle, alpha, other) ~= 0 then
+    if array.same_shape(self, b) then raise.raise_last() end
+    binary(MUL, 'axpy_', b, alpha, nil) -- broadcasting takes the product as an array
     local product = adopt(out[0])
     self:add_(product)
     product:close()
-    return self
   end
-  if C.neap_axpy(handle, alpha, other) ~= 0 then raise.raise_last() end
   return self
 end
 
@@ -139,7 +141,7 @@ function M.where(condition, a, b)
   numbers[0], numbers[1], numbers[2] = 0, na, nb
   out[0] = nil
   raise.check(C.neap_map(WHERE, inputs, numbers, out))
-  return adopt(out[0])
+  return (adopt(out[0]))
 end
 
 --- self[...] = value[...], broadcast: where(self, value, value), whatever self holds.
@@ -172,7 +174,7 @@ function M.clip(a, low, high)
   inputs[0], out[0] = handle, nil
   numbers[0], numbers[1], numbers[2] = 0, low, high
   raise.check(C.neap_map(CLIP, inputs, numbers, out))
-  return adopt(out[0])
+  return (adopt(out[0]))
 end
 
 -- What may be called as a method, a:exp(): all that take an array first.

@@ -174,7 +174,7 @@ end
 
 local function head(self)
   local info = self._info
-  local shape = info.ndim == 0 and 'scalar' or array.shape_text(info, 'x')
+  local shape = info.ndim == 0 and 'scalar' or table.concat(self.shape, 'x')
   return ('%s %s @%s'):format(shape, self.dtype, tostring(self.ctx))
 end
 

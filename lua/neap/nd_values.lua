@@ -16,7 +16,7 @@ local raise = require 'neap.raise'
 local M = {}
 local methods = array.methods
 
-local EXACT = 2 ^ 53 -- integers up to here are Lua numbers
+local EXACT = 2LL ^ 53LL -- integers up to here are Lua numbers
 
 -- ---- Out: totable, item, data --------------------------------------------------------------
 
@@ -26,7 +26,7 @@ local pointer_out = ffi.new('void *[1]')
 local function pointer_of(self, where)
   local handle = array.handle(self, where)
   if C.neap_array_data(handle, pointer_out) ~= 0 then raise.raise_last() end
-  return ffi.cast(dtype.pointer[self._info.dtype], pointer_out[0])
+  return (ffi.cast(dtype.pointer[self._info.dtype], pointer_out[0]))
 end
 
 --- Waits for everything queued on the array, and gives its elements as they lie in memory,
@@ -35,7 +35,7 @@ end
 -- is queued, and only while the array lives: a pointer keeps nothing alive, so hold on to
 -- the array as long as you use it. Elements are counted from 0. Dense arrays only.
 ---@return ffi.cdata*
-function methods:data() return pointer_of(self, 'data') end
+function methods:data() return (pointer_of(self, 'data')) end
 
 --- Waits until the array's value is there; raises if the operation that makes it failed.
 ---@return neap.Array self
@@ -56,15 +56,14 @@ end
 
 --- One element of int64 as a Lua number where that is exact, else as int64_t.
 local function exact(value)
-  local number = tonumber(value)
-  if number >= -EXACT and number <= EXACT then return number end
+  if value >= -EXACT and value <= EXACT then return (tonumber(value)) end
   return value
 end
 
 --- Element `i` of a pointer, as Lua sees it.
 function M.element(pointer, id, i)
   local value = pointer[i]
-  if id == dtype.INT64 then return exact(value) end
+  if id == dtype.INT64 then return (exact(value)) end
   return value
 end
 
@@ -201,27 +200,30 @@ end
 
 --- The dtype of what a pointer or C array points to; nil if that is none, or not known.
 local function pointed_dtype(pointer)
+  -- istype() takes pointers to signed and unsigned integers for the same; their names differ.
+  local name = tostring(ffi.typeof(pointer))
+  local unsigned = name:find('unsigned', 1, true) ~= nil or name:find('uint', 1, true) ~= nil
   for id = 0, C.NEAP_NUM_DTYPES - 1 do
-    if not dtype.is_half(id) and ffi.istype(dtype.pointer[id], pointer) then return id end
+    if not dtype.is_half(id) and ffi.istype(dtype.pointer[id], pointer)
+      and unsigned == (id == C.NEAP_UINT8) then
+      return id
+    end
   end
 end
 
 local function from_pointer(data, opts, id, device_type, device_id)
-  if opts == nil or opts.shape == nil then
-    raise.raise('array: a C pointer needs its shape: nd.array(p, {shape = {...}})')
-  end
-  local limit = math.huge
-  local is_pointer, pointer = pcall(function() return data + 0 end) -- C arrays decay
-  if not is_pointer or not pcall(ffi.cast, 'const void *', pointer) or type(pointer) ~= 'cdata'
-    or ffi.istype('int64_t', pointer) or ffi.istype('uint64_t', pointer) then
+  local name = tostring(ffi.typeof(data)) -- 'ctype<float [6]>', 'ctype<const float *>'
+  local is_block = name:find('%]>$') ~= nil
+  if not is_block and not name:find('%*>$') then
     raise.raise('array: nested tables, a number, an array or a C pointer is wanted, not %s',
       raise.describe(data))
   end
-  if pointer == nil then raise.raise('array: the C pointer is NULL') end
-  if ffi.sizeof(data) and not rawequal(data, pointer)
-    and tostring(ffi.typeof(data)):find('%[') then
-    limit = ffi.sizeof(data)
+  local pointer = is_block and data + 0 or data
+  local limit = is_block and ffi.sizeof(data) or math.huge
+  if opts == nil or opts.shape == nil then
+    raise.raise('array: a C pointer needs its shape: nd.array(p, {shape = {...}})')
   end
+  if pointer == nil then raise.raise('array: the C pointer is NULL') end
   local known = pointed_dtype(pointer)
   if opts.dtype == nil then
     if known == nil then
@@ -235,10 +237,10 @@ local function from_pointer(data, opts, id, device_type, device_id)
   end
   local ndim, dimensions = array.read_shape(opts.shape, 'array')
   local result = array.create(id, ndim, dimensions, device_type, device_id)
-  local bytes = result._info.size * result._info.itemsize
+  local bytes = tonumber(result._info.size) * result._info.itemsize
   if bytes > limit then
     raise.raise('array: shape %s takes %d bytes, %s has %d', array.shape_text(result._info),
-      tonumber(bytes), raise.describe(data), limit)
+      bytes, raise.describe(data), limit)
   end
   raise.check(C.neap_array_write(result._h, pointer, bytes))
   return result
@@ -263,7 +265,7 @@ function M.array(values, opts)
   end
   local kind = type(values)
   if kind == 'cdata' and not (ffi.istype('int64_t', values) or ffi.istype('uint64_t', values)) then
-    return from_pointer(values, opts, id, device_type, device_id)
+    return (from_pointer(values, opts, id, device_type, device_id))
   end
   if kind ~= 'table' and kind ~= 'number' and kind ~= 'cdata' then
     raise.raise('array: nested tables, a number, an array or a C pointer is wanted, not %s',
@@ -272,7 +274,7 @@ function M.array(values, opts)
   if opts and opts.shape ~= nil then
     raise.raise('array: shape is for C pointers; nested tables have theirs')
   end
-  return from_nested(values, id, device_type, device_id, 'array')
+  return (from_nested(values, id, device_type, device_id, 'array'))
 end
 
 -- ---- Assigning -----------------------------------------------------------------------------
@@ -306,9 +308,8 @@ function methods:set(value)
     from = from:astype(dtype.name[info.dtype])
     source = from._h
   end
-  if array.same_shape(self, from) then
-    raise.check(C.neap_array_copy(source, handle))
-  else
+  if C.neap_array_copy(source, handle) ~= 0 then
+    if array.same_shape(self, from) then raise.raise_last() end
     ops.assign(self, from:as_in_context(context.device(info.device_type, info.device_id)))
   end
   return self

@@ -20,11 +20,11 @@ local STYPES = { default = C.NEAP_DENSE, row_sparse = C.NEAP_ROW_SPARSE }
 local function create_on(self, device_type, device_id)
   local info = self._info
   if info.stype == C.NEAP_DENSE then
-    return array.create(info.dtype, info.ndim, info.shape, device_type, device_id)
+    return (array.create(info.dtype, info.ndim, info.shape, device_type, device_id))
   end
   raise.check(C.neap_sparse_create(context.handle(), info.dtype, info.ndim, info.shape,
     device_type, device_id, out))
-  return array.adopt(out[0], 0)
+  return (array.adopt(out[0], 0))
 end
 
 local function copy_to_device(self, device_type, device_id, where)
@@ -38,7 +38,7 @@ end
 ---@return neap.Array
 function methods:copy()
   local info = array.info(self)
-  return copy_to_device(self, info.device_type, info.device_id, 'copy')
+  return (copy_to_device(self, info.device_type, info.device_id, 'copy'))
 end
 
 --- Copies the elements into `target`, an array of the same shape and dtype on any device;
@@ -48,7 +48,7 @@ end
 function methods:copyto(target)
   local handle = array.handle(self, 'copyto')
   if context.is_device(target) then
-    return copy_to_device(self, target.code, target.device_id, 'copyto')
+    return (copy_to_device(self, target.code, target.device_id, 'copyto'))
   end
   if not array.is(target) then
     raise.raise('copyto: an array or a device is wanted, not %s', raise.describe(target))
@@ -67,7 +67,7 @@ function methods:as_in_context(device)
       raise.describe(device))
   end
   if info.device_type == device.code and info.device_id == device.device_id then return self end
-  return copy_to_device(self, device.code, device.device_id, 'as_in_context')
+  return (copy_to_device(self, device.code, device.device_id, 'as_in_context'))
 end
 
 --- A new array with the elements converted: as a C cast, floats to integers saturating.
@@ -79,7 +79,7 @@ function methods:astype(name)
   local id = dtype.find(name)
   out[0] = nil
   if C.neap_astype(handle, id, out) ~= 0 then raise.raise_last() end
-  return array.adopt(out[0], self._info.stype ~= C.NEAP_DENSE and 0 or nil)
+  return (array.adopt(out[0], self._info.stype ~= C.NEAP_DENSE and 0 or nil))
 end
 
 --- A new array with the elements stored otherwise; to 'row_sparse', rows that are all zeros
@@ -95,7 +95,7 @@ function methods:tostype(stype)
   end
   out[0] = nil
   raise.check(C.neap_tostype(handle, code, out))
-  return array.adopt(out[0])
+  return (array.adopt(out[0]))
 end
 
 --- A view with another shape of as many elements. One dimension may be -1: what remains.
@@ -106,7 +106,7 @@ function methods:reshape(shape, ...)
   if select('#', ...) > 0 then shape = { shape, ... } end
   local ndim, dimensions = array.read_shape(shape, 'reshape', true)
   raise.check(C.neap_array_reshape(handle, ndim, dimensions, out))
-  return array.adopt(out[0], 0)
+  return (array.adopt(out[0], 0))
 end
 
 local function position(i, where)
@@ -126,7 +126,7 @@ function methods:slice(first, last)
   local info = self._info
   if last == nil then last = info.ndim > 0 and tonumber(info.shape[0]) or 0 end
   raise.check(C.neap_array_slice(handle, position(first, 'slice'), position(last, 'slice'), out))
-  return array.adopt(out[0], 0)
+  return (array.adopt(out[0], 0))
 end
 
 --- A view of row `i` of the first dimension, with one dimension less. Rows count from 0;
@@ -136,7 +136,7 @@ end
 function methods:at(i)
   local handle = array.handle(self, 'at')
   if C.neap_array_at(handle, position(i, 'at'), out) ~= 0 then raise.raise_last() end
-  return array.adopt(out[0], 0)
+  return (array.adopt(out[0], 0))
 end
 
 return methods

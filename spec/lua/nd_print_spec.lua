@@ -21,7 +21,7 @@ describe('tostring', function()
   it('aligns columns', function()
     shows('[[  1  20]\n [300   4]]', nd.array { { 1, 20 }, { 300, 4 } })
     shows('[[-1  2]\n [ 3 -4]]', nd.array({ { -1, 2 }, { 3, -4 } }, { dtype = 'int8' }))
-    shows('[ 1.5  10    0.25]', nd.array { 1.5, 10, 0.25 })
+    shows('[ 1.5  10     0.25]', nd.array { 1.5, 10, 0.25 })
   end)
 
   it('shows the fewest digits that give the number back', function()

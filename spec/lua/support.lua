@@ -57,7 +57,7 @@ function M.run(source, environment, options)
   local file = assert(io.open(name, 'w'))
   file:write(source)
   file:close()
-  local pipe = assert(io.popen(('%s LUA_PATH="%slua/?.lua;%slua/?/init.lua" luajit %s %s 2>&1; '
+  local pipe = assert(io.popen(('%s LUA_PATH="%slua/?.lua;%slua/?/init.lua;;" luajit %s %s 2>&1; '
     .. 'echo "status $?"'):format(environment or '', ROOT, ROOT, options or '', name)))
   local output = pipe:read('*a')
   pipe:close()
