@@ -17,7 +17,7 @@ local C = require 'neap.ffi'
 local context = require 'neap.context'
 
 ---@class neap
----@field nd table arrays
+---@field nd neap.nd arrays
 ---@field kv table stores
 ---@field optim table optimizers
 ---@field lr_scheduler table schedules

@@ -26,6 +26,9 @@ local values = require 'neap.nd_values'
 require 'neap.nd_views'
 require 'neap.nd_print'
 
+---@class neap.nd
+---@field random neap.nd.random
+---@field sparse neap.nd.sparse
 local M = { random = random, sparse = sparse, array = values.array }
 
 for _, part in ipairs { ops, axes, files } do

@@ -9,6 +9,7 @@ local array = require 'neap.array'
 local raise = require 'neap.raise'
 local values = require 'neap.nd_values'
 
+---@class neap.nd
 local M = {}
 local adopt = array.adopt
 local out = ffi.new('neap_array *[1]') -- filled last, see array.lua
@@ -38,14 +39,25 @@ local function define_reduction(name)
   end
 end
 
--- name(a, axis, keepdims): along `axis`, or over all of the array without one; the axis is
--- dropped, or kept with length 1. sum of integers is int64; argmax is int64, and the first
--- of the largest; norm is the square root of the sum of squares.
+-- Along `axis`, or over all of the array without one; the axis is dropped, or kept with
+-- length 1. As methods too, a:sum(0).
+---@class neap.nd
+---@field sum fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array integers: int64
+---@field mean fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array float dtypes
+---@field max fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array NaN if one is
+---@field min fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array NaN if one is
+---@field argmax fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array int64, from 0:
+-- where the first of the largest is
+---@field norm fun(a: neap.Array, axis?: integer, keepdims?: boolean): neap.Array the square root
+-- of the sum of squares
 for _, name in ipairs { 'sum', 'mean', 'max', 'min', 'argmax', 'norm' } do
   define_reduction(name)
 end
 
--- name(a, axis): along `axis`, the last one by default; the shape stays.
+-- Along `axis`, the last one by default; the shape stays. As methods too.
+---@class neap.nd
+---@field softmax fun(a: neap.Array, axis?: integer): neap.Array exp(a) / sum(exp(a))
+---@field log_softmax fun(a: neap.Array, axis?: integer): neap.Array its logarithm
 for _, name in ipairs { 'softmax', 'log_softmax' } do
   local number = array.op(name)
   M[name] = function(a, axis)
@@ -125,8 +137,10 @@ local function define_joining(name, call)
   end
 end
 
--- name(arrays, axis): along an axis that is there (concat), or a new one (stack); 0 by
--- default.
+-- The axis is 0 by default.
+---@class neap.nd
+---@field concat fun(arrays: neap.Array[], axis?: integer): neap.Array along an axis that is there
+---@field stack fun(arrays: neap.Array[], axis?: integer): neap.Array along a new axis
 define_joining('concat', C.neap_concat)
 define_joining('stack', C.neap_stack)
 

@@ -8,6 +8,7 @@ local array = require 'neap.array'
 local context = require 'neap.context'
 local raise = require 'neap.raise'
 
+---@class neap.nd
 local M = {}
 
 local function check_path(path, where)
@@ -84,7 +85,7 @@ local file_out = ffi.new('neap_file *[1]')
 local array_out = ffi.new('neap_array *[1]')
 
 --- Reads all of a file, whatever its name. A .npy gives its array; the others give a table
--- of arrays by name, and a .safetensors its __metadata__ as a second table.
+-- of arrays by name, and a .safetensors its __metadata__ as a second table, where it has one.
 ---@param path string
 ---@return neap.Array|table<string, neap.Array>
 ---@return table<string, string>? meta
@@ -100,8 +101,15 @@ function M.load(path)
     local loaded = array.adopt(array_out[0])
     if name == '' then single = loaded else arrays[name] = loaded end
   end
+  local meta
+  for i = 0, math.huge do
+    local key = C.neap_file_meta_key(file, i)
+    if key == nil then break end
+    meta = meta or {}
+    meta[ffi.string(key)] = ffi.string(C.neap_file_meta(file, key))
+  end
   C.neap_file_close(ffi.gc(file, nil))
-  return single or arrays
+  return single or arrays, meta
 end
 
 return M

@@ -11,7 +11,9 @@ local array = require 'neap.array'
 local dtype = require 'neap.dtype'
 local raise = require 'neap.raise'
 
+---@class neap.nd
 local M = {}
+---@class neap.Array
 local methods = array.methods
 local is, adopt, op = array.is, array.adopt, array.op
 
@@ -76,6 +78,18 @@ end
 
 -- ---- Element by element --------------------------------------------------------------------
 
+-- Operators, and in-place methods: with arrays (broadcast as in NumPy) and numbers.
+---@class neap.Array
+---@operator add(neap.Array|number): neap.Array
+---@operator sub(neap.Array|number): neap.Array
+---@operator mul(neap.Array|number): neap.Array
+---@operator div(neap.Array|number): neap.Array float dtypes
+---@operator pow(neap.Array|number): neap.Array float dtypes
+---@operator unm: neap.Array
+---@field add_ fun(self: neap.Array, b: neap.Array|number): neap.Array self += b; gives self
+---@field sub_ fun(self: neap.Array, b: neap.Array|number): neap.Array self -= b; gives self
+---@field mul_ fun(self: neap.Array, b: neap.Array|number): neap.Array self *= b; gives self
+---@field div_ fun(self: neap.Array, b: neap.Array|number): neap.Array self /= b; gives self
 local metatype = array.metatype
 metatype.__add = define_binary('add', '+')
 metatype.__sub = define_binary('sub', '-')
@@ -86,13 +100,37 @@ metatype.__unm = define_unary('neg')
 
 for _, name in ipairs { 'add', 'sub', 'mul', 'div' } do define_in_place(name) end
 
--- maximum, minimum: NaN where either is. equal, greater, less: 1 or 0 in the inputs' dtype.
+-- Functions of two operands, arrays (broadcast) or numbers, at least one an array; as methods
+-- too, a:maximum(b).
+---@class neap.nd
+---@field add fun(a: neap.Array|number, b: neap.Array|number): neap.Array a + b
+---@field sub fun(a: neap.Array|number, b: neap.Array|number): neap.Array a - b
+---@field mul fun(a: neap.Array|number, b: neap.Array|number): neap.Array a * b
+---@field div fun(a: neap.Array|number, b: neap.Array|number): neap.Array a / b
+---@field pow fun(a: neap.Array|number, b: neap.Array|number): neap.Array a ^ b
+---@field maximum fun(a: neap.Array|number, b: neap.Array|number): neap.Array NaN if one is
+---@field minimum fun(a: neap.Array|number, b: neap.Array|number): neap.Array NaN if one is
+---@field equal fun(a: neap.Array|number, b: neap.Array|number): neap.Array 1 or 0, in a's dtype
+---@field greater fun(a: neap.Array|number, b: neap.Array|number): neap.Array 1 or 0
+---@field less fun(a: neap.Array|number, b: neap.Array|number): neap.Array 1 or 0
 for _, name in ipairs { 'maximum', 'minimum', 'equal', 'greater', 'less' } do
   define_binary(name)
 end
 
+-- Functions of one array; as methods too, a:exp(). The first five take float dtypes only.
+---@class neap.nd
+---@field exp fun(a: neap.Array): neap.Array e to the power of each element
+---@field log fun(a: neap.Array): neap.Array the natural logarithm
+---@field sqrt fun(a: neap.Array): neap.Array the square root
+---@field tanh fun(a: neap.Array): neap.Array the hyperbolic tangent
+---@field sigmoid fun(a: neap.Array): neap.Array 1 / (1 + exp(-a))
+---@field square fun(a: neap.Array): neap.Array a * a
+---@field abs fun(a: neap.Array): neap.Array the absolute value
+---@field sign fun(a: neap.Array): neap.Array -1, 0 or 1
+---@field relu fun(a: neap.Array): neap.Array the larger of a and 0
+---@field neg fun(a: neap.Array): neap.Array -a
 for _, name in ipairs {
-  'exp', 'log', 'sqrt', 'square', 'abs', 'sign', 'tanh', 'sigmoid', 'relu',
+  'exp', 'log', 'sqrt', 'tanh', 'sigmoid', 'square', 'abs', 'sign', 'relu',
 } do
   define_unary(name)
 end

@@ -14,6 +14,7 @@ local ops = require 'neap.nd_ops'
 local raise = require 'neap.raise'
 
 local M = {}
+---@class neap.Array
 local methods = array.methods
 
 local EXACT = 2LL ^ 53LL -- integers up to here are Lua numbers

@@ -11,6 +11,7 @@ local context = require 'neap.context'
 local dtype = require 'neap.dtype'
 local raise = require 'neap.raise'
 
+---@class neap.Array
 local methods = array.methods
 local out = ffi.new('neap_array *[1]')
 

@@ -5,6 +5,10 @@ local C = require 'neap.ffi'
 local array = require 'neap.array'
 local raise = require 'neap.raise'
 
+--- In [low, high); and by Box and Muller. Float dtypes only.
+---@class neap.nd.random
+---@field uniform fun(low: number, high: number, shape: integer|integer[], opts?: table): neap.Array
+---@field normal fun(mean: number, deviation: number, shape: integer|integer[], opts?: table): neap.Array
 local M = {}
 
 local function define(name, call, first, second)
@@ -22,8 +26,6 @@ local function define(name, call, first, second)
   end
 end
 
--- uniform(low, high, shape, opts): in [low, high). normal(mean, deviation, shape, opts): by
--- Box and Muller. Float dtypes only.
 define('uniform', C.neap_array_uniform, 'low', 'high')
 define('normal', C.neap_array_normal, 'mean', 'deviation')
 

@@ -13,6 +13,7 @@ local dtype = require 'neap.dtype'
 local raise = require 'neap.raise'
 local values = require 'neap.nd_values'
 
+---@class neap.nd.sparse
 local M = {}
 local out = ffi.new('neap_array *[1]')
 

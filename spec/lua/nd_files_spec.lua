@@ -7,12 +7,16 @@ local nd = neap.nd
 local support = dofile(debug.getinfo(1, 'S').source:match('^@(.*/)') .. 'support.lua')
 local raises = support.raises
 
+-- .ci/setup makes an environment with what Debian has no package of.
+local PYTHON = support.root .. 'build/venv/bin/python3'
+if not io.open(PYTHON) then PYTHON = '/usr/bin/python3' end
+
 local function python(source)
   local name = os.tmpname()
   local file = assert(io.open(name, 'w'))
   file:write(source)
   file:close()
-  local pipe = assert(io.popen('python3 ' .. name .. ' 2>&1'))
+  local pipe = assert(io.popen(PYTHON .. ' ' .. name .. ' 2>&1'))
   local output = pipe:read('*a')
   pipe:close()
   os.remove(name)

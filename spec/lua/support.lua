@@ -7,7 +7,8 @@ local luassert = require 'luassert'
 
 local M = {}
 
-local ROOT = debug.getinfo(1, 'S').source:match('^@(.*)spec/lua/') or ''
+--- The folder of the sources, with a slash at its end, or ''.
+M.root = debug.getinfo(1, 'S').source:match('^@(.*)spec/lua/') or ''
 
 --- `f` raises an error that begins with a place in the spec itself (the caller's line, not
 -- one of ours) and holds each of the texts.
@@ -58,7 +59,7 @@ function M.run(source, environment, options)
   file:write(source)
   file:close()
   local pipe = assert(io.popen(('%s LUA_PATH="%slua/?.lua;%slua/?/init.lua;;" luajit %s %s 2>&1; '
-    .. 'echo "status $?"'):format(environment or '', ROOT, ROOT, options or '', name)))
+    .. 'echo "status $?"'):format(environment or '', M.root, M.root, options or '', name)))
   local output = pipe:read('*a')
   pipe:close()
   os.remove(name)
