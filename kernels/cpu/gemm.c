@@ -1,9 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* gemm.c - matrix products, by the BLAS that the library is linked with. It chooses its own
- * instructions, so this is the same in every table. */
+ * instructions, so this is the same in every table.
+ *
+ * BLAS must bear being called on several threads at once, and use just the one that calls it.
+ * OpenBLAS as built with OpenMP does: it asks OpenMP how many threads the caller may use, which
+ * is a setting of each thread by itself, so nothing changes for the rest of the process. */
 #include "cpu.h"
 #include <cblas.h>
 #include <limits.h>
+
+#ifdef NEAP_BLAS_OPENMP
+/* As in omp.h, which not every compiler brings. */
+int omp_get_max_threads(void);
+void omp_set_num_threads(int threads);
+#else
+static int omp_get_max_threads(void) {
+  return 1;
+}
+static void omp_set_num_threads(int threads) {
+  (void)threads;
+}
+#endif
 
 int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha,
                       const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
@@ -17,6 +34,8 @@ int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
   const int la = lda > 0 ? (int)lda : 1, lb = ldb > 0 ? (int)ldb : 1, lc = (int)ldc;
   const CBLAS_TRANSPOSE transpose_a = ta ? CblasTrans : CblasNoTrans;
   const CBLAS_TRANSPOSE transpose_b = tb ? CblasTrans : CblasNoTrans;
+  const int threads = omp_get_max_threads();
+  if (threads != 1) omp_set_num_threads(1);
   if (dtype == NEAP_K_F32) {
     cblas_sgemm(CblasRowMajor, transpose_a, transpose_b, (int)m, (int)n, (int)k, (float)alpha, a,
                 la, b, lb, (float)beta, c, lc);
@@ -24,5 +43,6 @@ int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
     cblas_dgemm(CblasRowMajor, transpose_a, transpose_b, (int)m, (int)n, (int)k, alpha, a, la, b,
                 lb, beta, c, lc);
   }
+  if (threads != 1) omp_set_num_threads(threads);
   return NEAP_K_OK;
 }
