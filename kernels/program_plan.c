@@ -197,7 +197,7 @@ static void want_targets(planner_state *planner, int pass, uint8_t *marks) {
 static void emit_where(planner_state *planner, int i) {
   neap_p_scratch *scratch = planner->scratch;
   const uint32_t nodes[3] = {scratch->node[i].a, scratch->node[i].b, scratch->node[i].c};
-  uint32_t operands[3], extra[3];
+  uint32_t operands[3] = {0}, extra[3];
   int extras = 0;
   /* Its loop takes elements only: scalars become some. */
   for (int k = 0; k < 3; k++) {
