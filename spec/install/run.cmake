@@ -20,6 +20,9 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${prefix}/user -G Ninja
 run(${CMAKE_COMMAND} --build ${prefix}/user)
 run(${prefix}/user/use_neap)
 run(${prefix}/user/use_static)
+set(ENV{PKG_CONFIG_PATH} ${prefix}/lib/pkgconfig)
+run(sh -c "cc ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${prefix}/use_pc \
+  $(pkg-config --cflags --libs neap) && LD_LIBRARY_PATH=${prefix}/lib ${prefix}/use_pc")
 run(luajit -e "local neap = require 'neap'
   assert(package.searchpath('neap', package.path):find('install-spec', 1, true))
   local kv = neap.kv.create()
