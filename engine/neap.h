@@ -529,6 +529,12 @@ NEAP_API int neap_store_key(const neap_store *store, int index, neap_key *out);
 /* What pushes update with from now on; NULL for none. The store holds on to it. Every
  * key pushed later must be bound (neap_optimizer_bind); pushes say so otherwise. */
 NEAP_API int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimizer);
+/* Compresses dense float32 pushes from now on: each array is quantised by "2bit" or
+ * "1bit", what is sent is added up, and the rest of the k-th array of a key stays for
+ * that key's next push. A threshold of NaN is the type's own, 0.5 and 0. NEAP_EINVAL
+ * for an unknown type, with the valid ones, and for a threshold that makes no sense;
+ * NEAP_ENOTSUP in local stores. */
+NEAP_API int neap_store_set_compression(neap_store *store, const char *type, double threshold);
 /* Until every init and push of this process so far is done. Waits. Returns the late
  * error of a key, once. */
 NEAP_API int neap_store_barrier(neap_store *store);

@@ -481,6 +481,21 @@ int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimizer) {
   return NEAP_OK;
 }
 
+int neap_store_set_compression(neap_store *store, const char *type, double threshold) {
+  if (!(store->row->flags & NEAP_STORE_COMPRESSES))
+    return neap_fail(NEAP_ENOTSUP,
+                     "gradient compression does nothing in a '%s' store, which sends nothing; "
+                     "device and dist stores compress",
+                     store->row->name);
+  const neap_codec *codec = NULL;
+  NEAP_TRY(neap_codec_find(type, &threshold, &codec));
+  request r;
+  NEAP_TRY(open_request(&r, store, "set_gradient_compression", 0, NULL, false, false));
+  store->codec = codec;
+  store->threshold = (float)threshold;
+  return close_request(&r, NEAP_OK);
+}
+
 int neap_store_barrier(neap_store *store) {
   for (int i = 0;; i++) {
     request r;

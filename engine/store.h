@@ -7,7 +7,7 @@
 #ifndef NEAP_STORE_H
 #define NEAP_STORE_H
 
-#include "array.h"
+#include "codec.h"
 #include "keys.h"
 #include "optimizer.h"
 #include <pthread.h>
@@ -22,7 +22,8 @@ typedef struct neap_store_row {
 } neap_store_row;
 
 enum neap_store_flags {
-  NEAP_STORE_ON_DEVICE = 1, /* sums and updates where the arrays are; else on cpu(0) */
+  NEAP_STORE_ON_DEVICE = 1,  /* sums and updates where the arrays are; else on cpu(0) */
+  NEAP_STORE_COMPRESSES = 2, /* heeds store->codec when it pushes dense float32 */
 };
 
 /* One key of a store. Types put this first in a struct of their own. */
@@ -57,6 +58,8 @@ struct neap_store {
   neap_keys keys;            /* -> neap_store_entry */
   int kind;                  /* of keys: 0 until the first init, then 't' texts or 'n' numbers */
   neap_optimizer *optimizer; /* held; NULL: none */
+  const neap_codec *codec;   /* of gradient compression; NULL: none */
+  float threshold;           /* its */
 };
 
 /* What a type does. Unless it says otherwise: called with the store's lock held; must not wait for
@@ -91,9 +94,6 @@ struct neap_store_ops {
    * whose values are elsewhere; then NEAP_ENOTSUP. */
   int (*sum)(neap_store *store, const neap_store_item *item, int priority, neap_array **out);
   int (*value)(neap_store *store, neap_store_entry *entry, neap_array **out);
-
-  /* Starts compressing pushes; NULL: this type has nothing to compress, NEAP_ENOTSUP. */
-  int (*set_compression)(neap_store *store, const char *type, double threshold);
 };
 
 /* One a row of stores.def. */

@@ -511,6 +511,33 @@ function Store:send_command_to_servers(head, body)
   return {}
 end
 
+local COMPRESSION = { type = true, threshold = true }
+
+--- Compresses dense float32 pushes from now on: each array is quantised, what is sent is added
+-- up, and the rest waits in that sender's residual for its next push. In device stores.
+---@param settings { type: string, threshold: number? } type '2bit' (threshold above 0, 0.5 if none
+-- is given: sends +threshold, -threshold or nothing) or '1bit' (0: +1 for what is above it, or -1)
+function Store:set_gradient_compression(settings)
+  local where = 'set_gradient_compression'
+  local handle = self._handle or closed()
+  if type(settings) ~= 'table' then
+    raise.raise('%s: a table {type =, threshold =} is wanted, not %s', where, describe(settings))
+  end
+  for name in pairs(settings) do
+    if not COMPRESSION[name] then
+      raise.raise('%s: unknown option %s; there are type, threshold', where, describe(name))
+    end
+  end
+  if type(settings.type) ~= 'string' then
+    raise.raise('%s: the type is a string, not %s', where, describe(settings.type))
+  end
+  local threshold = settings.threshold
+  if threshold ~= nil and (type(threshold) ~= 'number' or threshold ~= threshold) then
+    raise.raise('%s: the threshold is a number, not %s', where, describe(threshold))
+  end
+  raise.check(C.neap_store_set_compression(handle, settings.type, threshold or 0 / 0))
+end
+
 local CAPABILITIES = { optimizer = true }
 
 --- Whether the store can do something: 'optimizer', update by one.
