@@ -1,12 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What stores cost, seen from Lua, on this machine, now. Ratios are against limits measured in
--- the same run.
---
---   small   one push and one pull of a 16-float key, which a training step does for each of its
---           many small parameters; against copying 16 floats twice through a C function, and
---           against 5 microseconds
---   large   push of four 16 MB arrays, pull of a 64 MB one: against memcpy of as many bytes, as
---           read and written, by one thread
+-- What one push and one pull of a 16-float key cost from Lua, which a training step does for each
+-- of its many small parameters: against copying 16 floats twice through a C function, and against
+-- 5 microseconds. Large arrays are in store_bench.c.
 --
 -- luajit spec/bench/kv_bench.lua
 
@@ -84,30 +79,3 @@ for _, case in ipairs {
   end
 end
 print(('%-34s %6.0f ns'):format('two copies of 16 floats', copy))
-
--- Large ones: bytes a second, against memcpy's.
-local MB = 2 ^ 20
-local bytes = 64 * MB
-local from, to = ffi.new('char[?]', bytes), ffi.new('char[?]', bytes)
-ffi.fill(from, bytes, 1)
-ffi.fill(to, bytes, 1)
-local memcpy = 2 * bytes / best(10, 1, function() ffi.C.memcpy(to, from, bytes) end)
-
-local kv = neap.kv.create('local')
-local four = {}
-for i = 1, 4 do four[i] = nd.ones({ 4 * MB }) end
-kv:init({ 'sum', 'large' }, { four[1], nd.ones({ 16 * MB }) })
-local out = nd.zeros({ 16 * MB })
-local push = 5 * 16 * MB / best(10, 1, function()
-  kv:push('sum', four)
-  kv:barrier()
-end)
-local pull = 2 * 64 * MB / best(10, 1, function()
-  kv:pull('large', out)
-  out:wait_to_read()
-end)
-print(('%-34s %6.1f GB/s, %.2f of memcpy by one thread'):format('push of four 16 MB arrays',
-  push / 1e9, push / memcpy))
-print(('%-34s %6.1f GB/s, %.2f of memcpy by one thread'):format('pull of 64 MB', pull / 1e9,
-  pull / memcpy))
-kv:close()
