@@ -106,12 +106,16 @@ M.is = is
 
 --- Makes an array object of a handle, which it then owns.
 ---@param handle ffi.cdata* neap_array *
----@param bytes? number what it holds, where that is not its elements (views, row-sparse)
+---@param bytes? number what it holds, where that is not its elements (views)
 ---@return neap.Array
 function M.adopt(handle, bytes)
   local info = C.neap_array_get_info(handle)
-  local held = (bytes or tonumber(info.size) * info.itemsize) + memory.OVERHEAD
+  local held = memory.OVERHEAD
+  if info.stype == C.NEAP_DENSE then
+    held = held + (bytes or tonumber(info.size) * info.itemsize)
+  end
   local array = Array(handle, info, held) -- owned before anything can raise
+  if info.stype ~= C.NEAP_DENSE then memory.look() end
   memory.take(held)
   return array
 end

@@ -21,8 +21,15 @@
 -- more, and must not run for every 32 MB. A program that holds only long-lived arrays
 -- takes nothing and pays nothing.
 --
+-- How large row-sparse arrays become is not known when they are made. So at each of them the
+-- engine's own count of bytes in use is compared with `held`: where it has grown by more than
+-- slack, and by what may be waiting for queued work, a cycle runs.
+--
 -- A closed array's memory is free only when the work queued on it is done; the engine itself
 -- sees to it that not too much is waiting there.
+
+local C = require 'neap.ffi'
+local context = require 'neap.context'
 
 local M = {}
 
@@ -40,6 +47,14 @@ local floor = 0
 local slack = SLACK_MIN
 local goal = SLACK_MIN  -- floor + slack
 local debt = 0          -- bytes taken since the collector was last thought of
+
+-- Bytes in use that are not in `held`, as seen at the last look().
+local hidden_base = 0
+local DYING_MAX = 64 * MB -- what the engine lets wait for queued work, see engine/pool.h
+
+local function bytes_in_use()
+  return (tonumber(C.neap_counter(context.handle(), C.NEAP_COUNT_BYTES)))
+end
 
 local function set_goal()
   local heap = collectgarbage('count') * 1024
@@ -73,6 +88,18 @@ function M.take(bytes)
     local taken = debt
     debt = 0
     if held > goal then collect(taken) end
+  end
+end
+
+--- A row-sparse array is being made. May run the collector.
+function M.look()
+  local hidden = bytes_in_use() - held
+  if hidden < hidden_base then
+    hidden_base = hidden
+  elseif hidden > hidden_base + slack + DYING_MAX and collectgarbage('isrunning') then
+    collectgarbage()
+    cycle_ended()
+    hidden_base = bytes_in_use() - held -- stores have some, and that is not garbage
   end
 end
 

@@ -25,7 +25,7 @@ local function create_on(self, device_type, device_id)
   end
   raise.check(C.neap_sparse_create(context.handle(), info.dtype, info.ndim, info.shape,
     device_type, device_id, out))
-  return (array.adopt(out[0], 0))
+  return (array.adopt(out[0]))
 end
 
 local function copy_to_device(self, device_type, device_id, where)
@@ -80,7 +80,7 @@ function methods:astype(name)
   local id = dtype.find(name)
   out[0] = nil
   if C.neap_astype(handle, id, out) ~= 0 then raise.raise_last() end
-  return (array.adopt(out[0], self._info.stype ~= C.NEAP_DENSE and 0 or nil))
+  return (array.adopt(out[0]))
 end
 
 --- A new array with the elements stored otherwise; to 'row_sparse', rows that are all zeros

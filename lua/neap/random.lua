@@ -7,8 +7,8 @@ local raise = require 'neap.raise'
 
 --- In [low, high); and by Box and Muller. Float dtypes only.
 ---@class neap.nd.random
----@field uniform fun(low: number, high: number, shape: integer|integer[], opts?: table): neap.Array
----@field normal fun(mean: number, deviation: number, shape: integer|integer[], opts?: table): neap.Array
+---@field uniform fun(low: number, high: number, shape: integer[], opts?: table): neap.Array
+---@field normal fun(mean: number, deviation: number, shape: integer[], opts?: table): neap.Array
 local M = {}
 
 local function define(name, call, first, second)

@@ -17,21 +17,18 @@ local values = require 'neap.nd_values'
 local M = {}
 local out = ffi.new('neap_array *[1]')
 
--- What the collector is told a row-sparse array holds is a guess, made when it is made.
-local function adopt(bytes) return array.adopt(out[0], bytes) end
-
 local function check_stype(stype, where)
   if stype ~= 'row_sparse' then
     raise.raise("%s: the storage type is 'row_sparse', not %s", where, raise.describe(stype))
   end
 end
 
-local function create(shape, opts, where, bytes)
+local function create(shape, opts, where)
   local id, device_type, device_id = array.read_options(opts, where)
   local ndim, dimensions = array.read_shape(shape, where)
   raise.check(C.neap_sparse_create(context.handle(), id, ndim, dimensions, device_type,
     device_id, out))
-  return adopt(bytes)
+  return array.adopt(out[0])
 end
 
 --- A row-sparse array without rows: all zeros.
@@ -41,7 +38,7 @@ end
 ---@return neap.Array
 function M.zeros(stype, shape, opts)
   check_stype(stype, 'sparse.zeros')
-  return create(shape, opts, 'sparse.zeros', 0)
+  return create(shape, opts, 'sparse.zeros')
 end
 
 --- Row ids as an int64 array: an integer array is taken as it is, a table is converted.
@@ -85,9 +82,7 @@ function M.row_sparse(data, indices, shape, opts)
   if data.dtype ~= kind then data = data:astype(kind) end
   data = data:as_in_context(device)
   local ids = read_ids(indices, device, where):as_in_context(device)
-  local info = array.info(data)
-  local result = create(shape, { dtype = kind, ctx = device }, where,
-    tonumber(info.size) * info.itemsize)
+  local result = create(shape, { dtype = kind, ctx = device }, where)
   raise.check(C.neap_sparse_set(result._h, data._h, ids._h))
   return result
 end
@@ -100,7 +95,7 @@ local function define_field(name, call)
     end
     out[0] = nil
     raise.check(call(handle, out))
-    return adopt()
+    return array.adopt(out[0])
   end
 end
 
@@ -114,12 +109,9 @@ define_field('indices', C.neap_sparse_indices)
 function array.methods:retain(row_ids)
   local handle = array.handle(self, 'retain')
   local ids = read_ids(row_ids, self.ctx, 'retain')
-  local info, id_info = self._info, array.info(ids)
-  local rows = info.ndim > 0 and tonumber(info.shape[0]) or 1
   out[0] = nil
   raise.check(C.neap_sparse_retain(handle, ids._h, out))
-  local row_bytes = rows > 0 and tonumber(info.size) / rows * info.itemsize or 0
-  return adopt(row_bytes * math.min(rows, tonumber(id_info.size)))
+  return array.adopt(out[0])
 end
 
 return M

@@ -52,8 +52,8 @@ describe('neap', function()
       for i = 1, 10 do a = a + a end
       print(neap.counters().threads, a:sum():item())
     ]]
-    assert.equal('3\t10240\n', support.run(source, 'NEAP_NUM_THREADS=3'))
-    assert.equal('0\t10240\n', support.run(source, 'NEAP_NUM_THREADS=0'))
+    assert.equal('3\t10240\n', support.run(source, 'NEAP_ENGINE=threaded NEAP_NUM_THREADS=3'))
+    assert.equal('0\t10240\n', support.run(source, 'NEAP_ENGINE=threaded NEAP_NUM_THREADS=0'))
     assert.equal('0\t10240\n', support.run(source, 'NEAP_ENGINE=naive'))
   end)
 
@@ -80,6 +80,47 @@ describe('neap', function()
       local output, ok = support.run(source .. ending)
       assert.equal('done\n', output)
       assert.is_true(ok)
+    end
+  end)
+
+  it('gives the same bits on every engine, whatever is queued, viewed, closed or dropped', function()
+    local source = [[
+      local neap = require 'neap'
+      local nd = neap.nd
+      math.randomseed(5)
+      neap.seed(5)
+      local function random(n) return math.random(0, n - 1) end
+      local arrays = {}
+      for i = 1, 20 do arrays[i] = nd.random.uniform(-1, 1, { 20, 30 }) end
+      local steps = {
+        function(a, b) a:add_(b) end, function(a, b) a:axpy_(-0.5, b) end,
+        function(a, b) a:mul_(b):clip(-9, 9):copyto(a) end,
+        function(a, b) a:at(random(20)):set(b:at(random(20))) end,
+        function(a, b) a:slice(3, 9):sub_(b:slice(10, 16)) end,
+        function(a, b) a:set(nd.tanh(a + b:sum(0)) / 2) end,
+        function(a, b) a:add_(b:mean(1, true)) end,
+        function(a, b) local t = b:transpose() a:add_(t:reshape({ 20, 30 })) t:close() end,
+        function(a, b) nd.concat({ a:slice(0, 10), b:slice(10) }):copyto(a) end,
+        function(a, b) a:set(b:take({ random(20), random(20) }):sum(0)) end,
+        function(a, b) a:set(nd.dot(nd.dot(a, b, { tb = true }), b)):set(nd.sigmoid(a)) end,
+        function(a, b) a:set(nd.random.normal(0, 1, { 20, 30 })):add_(b) end,
+        function(a, b) a:set(b:tostype('row_sparse'):retain({ 1, 5 }):tostype('default')) end,
+      }
+      for _ = 1, 3000 do
+        local a, b = arrays[math.random(20)], arrays[math.random(20)]
+        steps[math.random(#steps)](a, b)
+      end
+      for _, a in ipairs(arrays) do
+        local bits, hash = require('ffi').cast('uint32_t *', a:data()), 0
+        for i = 0, a.size - 1 do hash = (hash * 33 + bits[i]) % 2 ^ 45 end
+        print(('%.0f'):format(hash))
+      end
+    ]]
+    local serial, ok = support.run(source, 'NEAP_ENGINE=naive')
+    assert.is_true(ok, serial)
+    for threads = 0, 4, 2 do
+      local environment = 'NEAP_ENGINE=threaded NEAP_NUM_THREADS=' .. threads
+      assert.equal(serial, (support.run(source, environment)))
     end
   end)
 

@@ -69,6 +69,18 @@ describe('memory', function()
     assert.is_true(mb < 200, mb .. ' MB')
   end)
 
+  it('of row-sparse arrays, whose size is seen late, is bounded', function()
+    local mb = most_memory [[
+      local s = nd.ones({ 512, 512 }):tostype('row_sparse')
+      for _ = 1, 2000 do
+        local t = nd.sparse.zeros('row_sparse', { 512, 512 })
+        s:copyto(t)
+        local u = s:copy()
+      end
+    ]]
+    assert.is_true(mb < 400, mb .. ' MB')
+  end)
+
   it('leaves the collector alone where the program stopped it', function()
     local output = support.run(REPORT .. [[
       collectgarbage()
