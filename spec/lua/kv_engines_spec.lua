@@ -2,7 +2,7 @@
 -- Stores give the same whatever runs the work: their specs once more, each in a process of its
 -- own, on the naive engine and on four threads.
 
-local SPECS = { 'kv_values', 'kv_errors', 'kv_sparse', 'kv_compression' }
+local SPECS = { 'kv_values', 'kv_errors', 'kv_sparse', 'kv_compression', 'kv_optimizer' }
 local ENGINES = {
   { name = 'the naive engine', environment = 'NEAP_ENGINE=naive' },
   { name = 'four threads', environment = 'NEAP_ENGINE=threaded NEAP_NUM_THREADS=4' },

@@ -2,13 +2,14 @@
 -- push and pull of one key compile: a loop over them becomes a trace, without anything the
 -- compiler cannot do. In a process of its own, so that no other code is hot.
 
-local SCRIPT = [[
+local SCRIPT = [==[
 local neap, util, vmdef = require 'neap', require 'jit.util', require 'jit.vmdef'
 local nd = neap.nd
 local store = neap.kv.create(arg[1])
 local value, out = nd.ones({ 16 }), nd.zeros({ 16 })
 local key = tonumber(arg[2]) or arg[2]
 store:init(key, value)
+if arg[3] then store:set_optimizer(neap.optim[arg[3]] {}) end
 local looped = false
 jit.attach(function(what, trace, func, pc, reason)
   if what == 'stop' and util.traceinfo(trace).linktype == 'loop' then looped = true end
@@ -22,10 +23,10 @@ for i = 1, 20000 do
 end
 out:wait_to_read()
 print(looped and 'looped' or 'never compiled')
-]]
+]==]
 
 describe('push and pull of one key', function()
-  for _, case in ipairs { 'local w', 'local 7', 'device w' } do
+  for _, case in ipairs { 'local w', 'local 7', 'device w', 'local w sgd' } do
     it('compile: ' .. case, function()
       local name = os.tmpname()
       local file = assert(io.open(name, 'w'))
