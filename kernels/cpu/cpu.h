@@ -31,9 +31,13 @@ void NEAP_KERNEL(program)(struct neap_p_frame *frame, const struct neap_p_instr 
 /* The loop has no dependence from one turn to another, though out may be the same memory as an
  * input (element i is read, then written). `restrict` would forbid that; this does not. */
 #if defined(__clang__)
-#define NEAP_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#define NEAP_IVDEP     _Pragma("clang loop vectorize(assume_safety)")
+#define NEAP_UNROLL    _Pragma("clang loop unroll(full)")
+#define NEAP_NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
-#define NEAP_IVDEP _Pragma("GCC ivdep")
+#define NEAP_IVDEP     _Pragma("GCC ivdep")
+#define NEAP_UNROLL    _Pragma("GCC unroll 32")
+#define NEAP_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 /* Elements moved by their size, whatever they mean. */
