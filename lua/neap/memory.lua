@@ -17,9 +17,19 @@
 -- once.
 --
 -- A cycle costs what Lua's heap is large (all of it is marked), whatever the arrays hold.
--- That is why the heap is in the slack: with a million live tables a cycle takes 0.1 s or
--- more, and must not run for every 32 MB. A program that holds only long-lived arrays
--- takes nothing and pays nothing.
+-- That is why the heap is in the slack. A program that makes no new arrays pays nothing.
+-- Measured, on two cores of a Xeon: `local t = nd.zeros({512, 512}) + 1`, two temporaries
+-- of 1 MB, on the naive engine:
+--
+--   Lua's heap            one cycle   time of an iteration        most memory
+--   0.5 MB                   0.1 ms   0.12 ms                           29 MB
+--   10 MB, 100,000 tables    2.3 ms   0.44 ms, collector 0.10           69 MB
+--   92 MB, 1,000,000 tables   75 ms   0.86 ms, collector 0.35          588 MB
+--   any, with close()             -   0.06 ms                      heap + 3 MB
+--
+-- The rest is what memory costs that is no longer in a cache. With a fixed slack of 16 MB
+-- the collector would take 9 ms of each iteration over a million tables. On the threaded
+-- engine 100,000 temporaries stay below 100 MB, 64 of which may wait for queued work.
 --
 -- How large row-sparse arrays become is not known when they are made. So at each of them the
 -- engine's own count of bytes in use is compared with `held`: where it has grown by more than

@@ -83,7 +83,7 @@ describe('neap', function()
     end
   end)
 
-  it('gives the same bits on every engine, whatever is queued, viewed, closed or dropped', function()
+  it('gives the same bits on every engine, whatever is viewed, closed or dropped', function()
     local source = [[
       local neap = require 'neap'
       local nd = neap.nd
