@@ -211,9 +211,10 @@ local function set_dimension(shape, i, where, free)
 end
 
 --- Reads a shape: a table of numbers, or one number. The buffer is valid until the next
--- call. `free`: one place may be -1 (reshape).
+-- call.
 ---@param shape integer|integer[]
 ---@param where string
+---@param free? boolean one place may be -1 (reshape)
 ---@return integer ndim
 ---@return ffi.cdata* dimensions int64_t *
 function M.read_shape(shape, where, free)

@@ -189,7 +189,11 @@ function M.assign(self, value)
   local handle, from = array.handle(self, 'set'), array.handle(value, 'set')
   inputs[0], inputs[1], inputs[2] = handle, from, from
   out[0] = handle
-  raise.check(C.neap_map(WHERE, inputs, numbers, out))
+  local status = C.neap_map(WHERE, inputs, numbers, out)
+  if status == C.NEAP_ESHAPE then
+    raise.raise('set: %s does not broadcast to %s', raise.describe(value), raise.describe(self))
+  end
+  raise.check(status)
 end
 
 local CLIP = op 'clip'

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Between arrays and Lua: from nested tables and C pointers, to tables, numbers, pointers.
 --
--- Lua sees float16 and bfloat16 only as bits, so the library converts them (astype) on
--- their way through float32. int64 elements become Lua numbers up to 2^53, and int64_t
+-- Lua sees float16 and bfloat16 only as bits, so the library converts them (astype): out by
+-- way of float32, in by way of float64, so that numbers are rounded once. int64 elements become Lua numbers up to 2^53, and int64_t
 -- cdata beyond, so that no digit is lost.
 
 local ffi = require 'ffi'
@@ -182,7 +182,7 @@ end
 --- A new array of nested tables, or of one number, for options already read.
 local function from_nested(values, id, device_type, device_id, where)
   local shape = shape_of(values, where)
-  local storage = dtype.is_half(id) and dtype.FLOAT32 or id
+  local storage = dtype.is_half(id) and C.NEAP_FLOAT64 or id
   local ndim, dimensions = array.read_shape(shape, where)
   local result = array.create(storage, ndim, dimensions, device_type, device_id)
   local pointer = pointer_of(result, where)

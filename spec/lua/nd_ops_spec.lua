@@ -244,6 +244,11 @@ describe('16-bit floats', function()
     local b = nd.array({ 256, 258 }, { dtype = 'bfloat16' }) + 1
     assert.same({ 256, 260 }, b:totable())
     assert.equal('bfloat16', b.dtype)
+    -- Lua's numbers are rounded once too: a little above the middle goes up, though float32
+    -- would lose the little.
+    local middle = 1 + 2 ^ -11 + 2 ^ -40
+    assert.equal(1 + 2 ^ -10, nd.array({ middle }, { dtype = 'float16' }):item())
+    assert.equal(1 + 2 ^ -10, nd.full(1, middle, { dtype = 'float16' }):item())
     assert.equal(1.5, nd.array({ 1.5 }, { dtype = 'bfloat16' }):item())
   end)
 end)
