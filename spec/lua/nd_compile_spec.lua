@@ -10,8 +10,9 @@ local function report(body)
     local neap = require 'neap'
     local nd = neap.nd
     local a, b, x = nd.ones({ 4, 4 }), nd.ones({ 4, 4 }), nd.ones(4)
+    local kv = neap.kv.create() kv:init('w', a)
     require('jit.v').on('-')
-    for i = 1, 5000 do -- line 5
+    for i = 1, 5000 do -- line 6
       %s
     end
     a:wait_to_read()
@@ -35,12 +36,13 @@ describe('hot Lua', function()
     ['constructors'] = 'local c = nd.zeros(4) c = nd.ones({ 4, 4 }) c = nd.full({ 2, 3, 4 }, 7)',
     ['views'] = 'local r = a:at(i % 4) r = a:slice(0, 2) r = a:reshape(16)',
     ['fields'] = 'local n = a.size + a.ndim + a.shape[1] + #a if a.ctx ~= b.ctx then n = 0 end',
+    ['pushes and pulls'] = "kv:push('w', a) kv:pull('w', b)",
     ['comparisons with nil'] = 'if a == nil or a == b then i = 0 end',
     ['reading elements'] = 'local s = x:data()[i % 4] s = s + x:sum():item()',
   } do
     it('compiles: ' .. name, function()
       local output = report(body)
-      assert.truthy(output:find('%[TRACE +%d+ [^\n]*:5 loop%]'), output)
+      assert.truthy(output:find('%[TRACE +%d+ [^\n]*:6 loop%]'), output)
       assert.falsy(output:find('NYI', 1, true), output)
       assert.falsy(output:find('blacklisted', 1, true), output)
     end)
