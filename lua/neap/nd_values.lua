@@ -2,8 +2,8 @@
 --- Between arrays and Lua: from nested tables and C pointers, to tables, numbers, pointers.
 --
 -- Lua sees float16 and bfloat16 only as bits, so the library converts them (astype): out by
--- way of float32, in by way of float64, so that numbers are rounded once. int64 elements become Lua numbers up to 2^53, and int64_t
--- cdata beyond, so that no digit is lost.
+-- way of float32, in by way of float64, so that numbers are rounded once. int64 elements
+-- become Lua numbers up to 2^53, and int64_t cdata beyond, so that no digit is lost.
 
 local ffi = require 'ffi'
 local C = require 'neap.ffi'
