@@ -3,6 +3,7 @@
  * priorities, handles of other contexts. What they compute is shown by spec/lua/kv_*_spec.lua. */
 #include "spec/check.h"
 #include "engine/sched.h"
+#include "kernels/program.h"
 #include <pthread.h>
 #include <string.h>
 
@@ -254,6 +255,7 @@ typedef struct scene {
   neap_key keys[20], fresh[20], sparse;
   neap_array *arrays[40], *outs[20]; /* two of twos for each key; zeros */
   neap_array *rows[2], *row_out, *ids, *sum, *value;
+  neap_optimizer *optimizer; /* weight + gradient; its state adds up gradients */
   int counts[20];
 } scene;
 
@@ -269,17 +271,25 @@ static int call_broadcast(scene *s) {
 static int call_push(scene *s) {
   return neap_store_push(s->store, 20, s->keys, s->counts, s->arrays, 0);
 }
+static int call_pull(scene *s) {
+  return neap_store_pull(s->store, 20, s->keys, NULL, s->outs, 0, 1);
+}
+static int call_pushpull(scene *s) {
+  return neap_store_pushpull(s->store, 20, s->keys, s->counts, s->arrays, NULL, s->outs, 0, 1);
+}
 /* Compressed, where the type can: twos are sent whole. */
 static int call_push_coded(scene *s) {
   if (strcmp(neap_store_type(s->store), "device") == 0)
     OK(neap_store_set_compression(s->store, "2bit", 2));
   return call_push(s);
 }
-static int call_pull(scene *s) {
-  return neap_store_pull(s->store, 20, s->keys, NULL, s->outs, 0, 1);
+static int call_push_optimizer(scene *s) {
+  OK(neap_store_set_optimizer(s->store, s->optimizer));
+  return call_push(s);
 }
-static int call_pushpull(scene *s) {
-  return neap_store_pushpull(s->store, 20, s->keys, s->counts, s->arrays, NULL, s->outs, 0, 1);
+static int call_pushpull_optimizer(scene *s) {
+  OK(neap_store_set_optimizer(s->store, s->optimizer));
+  return call_pushpull(s);
 }
 static int call_push_rows(scene *s) {
   int two = 2;
@@ -300,17 +310,98 @@ static int call_barrier(scene *s) {
 
 typedef struct failing_call {
   int (*call)(scene *s);
-  bool inits, pushes, pulls;
+  bool inits;
+  float pushes; /* what stands in the store afterwards; 0: what stood there */
+  bool pulls;
+  bool counts; /* an update for each key */
 } failing_call;
 
 static const failing_call calls[] = {
-    {call_create, false, false, false},    {call_init, true, false, false},
-    {call_broadcast, true, false, true},   {call_push, false, true, false},
-    {call_pull, false, false, true},       {call_pushpull, false, true, true},
-    {call_push_rows, false, false, false}, {call_pull_rows, false, false, false},
-    {call_sum, false, false, false},       {call_value, false, false, false},
-    {call_barrier, false, false, false},   {call_push_coded, false, true, false},
+    {.call = call_create},
+    {.call = call_init, .inits = true},
+    {.call = call_broadcast, .inits = true, .pulls = true},
+    {.call = call_push, .pushes = 4},
+    {.call = call_push_coded, .pushes = 4},
+    {.call = call_push_optimizer, .pushes = 6, .counts = true},
+    {.call = call_pull, .pulls = true},
+    {.call = call_pushpull, .pushes = 4, .pulls = true},
+    {.call = call_pushpull_optimizer, .pushes = 6, .pulls = true, .counts = true},
+    {.call = call_push_rows},
+    {.call = call_pull_rows},
+    {.call = call_sum},
+    {.call = call_value},
+    {.call = call_barrier},
 };
+
+/* A program by hand: weight = weight + gradient, n = n + gradient. */
+static neap_optimizer *adding_optimizer(scene *s) {
+  enum { STRINGS = 4, SIZE = NEAP_P_HEADER + 24 + 5 * 16 + STRINGS };
+  const uint32_t words[SIZE / 4] = {/* header */ NEAP_P_MAGIC,
+                                    NEAP_P_VERSION,
+                                    SIZE,
+                                    0,
+                                    0,
+                                    1,
+                                    0,
+                                    0,
+                                    5,
+                                    STRINGS,
+                                    2,
+                                    0,
+                                    /* state n: name, start 0, result, value 0.0 */ 0,
+                                    1,
+                                    0,
+                                    4,
+                                    0,
+                                    0,
+                                    /* nodes */ NEAP_P_OP_weight,
+                                    0,
+                                    0,
+                                    0,
+                                    NEAP_P_OP_gradient,
+                                    0,
+                                    0,
+                                    0,
+                                    NEAP_P_OP_add,
+                                    0,
+                                    1,
+                                    0,
+                                    NEAP_P_OP_state,
+                                    0,
+                                    0,
+                                    0,
+                                    NEAP_P_OP_add,
+                                    3,
+                                    1,
+                                    0,
+                                    /* strings */ 'n'};
+  neap_program *program = NULL;
+  neap_optimizer *optimizer = NULL;
+  OK(neap_program_create(s->context, words, sizeof words, &program));
+  OK(neap_optimizer_create(s->context, "adding", &optimizer));
+  for (int i = 0; i < 20; i++) OK(neap_optimizer_bind(optimizer, &s->keys[i], NEAP_DENSE, program));
+  neap_program_close(program);
+  return optimizer;
+}
+
+/* Each key was updated `count` times, by fours, and the whole as often. */
+static void check_counts(scene *s, int64_t count) {
+  int64_t is = -1;
+  OK(neap_optimizer_count(s->optimizer, NULL, &is));
+  CHECK(is == count);
+  for (int i = 0; i < 20; i++) {
+    OK(neap_optimizer_count(s->optimizer, &s->keys[i], &is));
+    CHECK(is == count);
+    neap_key key;
+    const char *name;
+    neap_array *state = NULL;
+    if (neap_optimizer_state(s->optimizer, i, &key, &name, &state) != NEAP_OK)
+      CHECK(count == 0);
+    else
+      CHECK(value_of(state) == 4 * (float)count);
+    neap_array_close(state);
+  }
+}
 
 static void open_scene(scene *s, memory *m, const char *type) {
   neap_options options;
@@ -343,6 +434,7 @@ static void open_scene(scene *s, memory *m, const char *type) {
   int64_t one = 1;
   OK(neap_array_create(s->context, NEAP_INT64, 1, &one, NEAP_CPU, 0, &s->ids));
   OK(neap_array_fill(s->ids, 3));
+  s->optimizer = adding_optimizer(s);
   OK(neap_wait_all(s->context));
 }
 
@@ -356,6 +448,7 @@ static void close_scene(scene *s) {
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) neap_array_close(others[i]);
   neap_store_close(s->store);
   neap_store_close(s->second);
+  neap_optimizer_close(s->optimizer);
   neap_context_close(s->context);
 }
 
@@ -366,7 +459,7 @@ static void check_scene(scene *s, const failing_call *c, bool done) {
     CHECK(neap_store_contains(s->store, &s->fresh[i]) == (c->inits && done));
     neap_array *value = NULL;
     OK(neap_store_value(s->store, &s->keys[i], &value));
-    float stored = c->pushes && done ? 4 : 2;
+    float stored = c->pushes > 0 && done ? c->pushes : 2;
     CHECK(value_of(value) == stored);
     neap_array_close(value);
     CHECK(value_of(s->outs[i]) == (c->pulls && done ? stored : 0));
@@ -374,6 +467,7 @@ static void check_scene(scene *s, const failing_call *c, bool done) {
   }
   neap_key key;
   CHECK((neap_store_key(s->store, 21, &key) == NEAP_OK) == (c->inits && done));
+  check_counts(s, c->counts && done);
 }
 
 static void any_allocation_may_fail(const char *type) {
