@@ -108,7 +108,8 @@ local function make(parsed, settings)
     hash = parsed.hash,
     _values = values,
     _plain = p,
-    _script = { name = parsed.name, line = parsed.line, call = call },
+    _script = { name = parsed.name, line = parsed.line, call = call,
+      last_line = parsed.last_line },
     -- Told apart from the default: an optimizer's own learning_rate gives way to it.
     _base_given = settings ~= nil and settings.base_lr ~= nil,
   }, Schedule)

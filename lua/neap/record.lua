@@ -27,7 +27,22 @@ local recordings = 0
 ---@return integer
 function M.count() return recordings end
 
-local refuse = raise.raise -- at the script's line
+--- Raises at the script's line. In `return sqrt(x)` the script has left the stack by the time
+-- sqrt runs (a tail call): then a table goes up, and M.update finds the line.
+local function refuse(message, ...)
+  message = message:format(...)
+  if active then
+    local source, level = '=' .. active.script.name, 2
+    local info = debug.getinfo(level, 'S')
+    while info and info.source ~= source do
+      level = level + 1
+      info = debug.getinfo(level, 'S')
+    end
+    if not info then error({ message = message }, 0) end
+    error(message, level)
+  end
+  raise.raise('%s', message)
+end
 
 -- ---- Nodes ---------------------------------------------------------------------------------
 
@@ -439,12 +454,27 @@ local function within(recording, f, ...)
   active = recording
   local ok, result, extra = pcall(f, ...)
   active = before
-  if not ok then error(result, 0) end
+  if not ok then
+    local message = type(result) == 'table' and result.message
+    local script = recording.script
+    if message then result = ('%s:%d: %s'):format(script.name, script.line, message) end
+    error(result, 0)
+  end
   return result, extra
 end
 
 local function refuse_result(script, message, ...)
   error(('%s:%d: ' .. message):format(script.name, script.line, ...), 0)
+end
+
+--- What script.call(...) gives; an error without a line gets the one where it ended.
+local function call(script, ...)
+  local ok, result = pcall(script.call, ...)
+  if ok then return result end
+  if type(result) == 'table' and result.message then
+    result = ('%s:%d: %s'):format(script.name, script.last_line(...), result.message)
+  end
+  error(result, 0)
 end
 
 -- ---- Bytes ---------------------------------------------------------------------------------
@@ -520,7 +550,7 @@ function M.update(script, want)
       node('weight', ELEMENT)
     local g = node('gradient', ELEMENT)
     local p = settings_table(recording, function(name) return name end)
-    local new = script.call(w, g, states_table(recording), p)
+    local new = call(script, w, g, states_table(recording), p)
     if not is_expression(new) then
       refuse_result(script, 'update must return the new weight, an expression, not %s',
         raise.describe(new))
@@ -552,7 +582,7 @@ function M.rate(script, values)
       if name == 'base_lr' then return 'learning_rate' end
       return name == 't' and 't' or 'schedule.' .. name
     end)
-    local number = script.call(p.t, p)
+    local number = call(script, p.t, p)
     if not is_expression(number) and type(number) ~= 'number' then
       refuse_result(script, 'rate must return the learning rate, not %s', raise.describe(number))
     end

@@ -68,6 +68,21 @@ local function limited(f, ...)
   return unpack(results, 2)
 end
 
+--- Calls f(...) once more after it failed, and gives the line of `chunk` that it came to. What it
+-- does is not looked at.
+local function last_line(chunk, f, ...)
+  local hook, mask, count = debug.gethook()
+  if hook ~= nil and type(hook) ~= 'function' then return nil end
+  local line
+  debug.sethook(function()
+    local info = debug.getinfo(2, 'Sl')
+    if info.source == '=' .. chunk then line = info.currentline end
+  end, 'l')
+  pcall(f, ...)
+  debug.sethook(hook, mask, count)
+  return line
+end
+
 -- ---- Checking what a script returns --------------------------------------------------------
 
 local function is_word(text)
@@ -158,7 +173,7 @@ local FIELDS = {
 
 local function check(chunk, script, kind)
   if type(script) ~= 'table' then
-    refuse(chunk, 'a script returns a table (section 5: return { name =, update = }), not %s',
+    refuse(chunk, 'a script returns a table, { name =, %s = }, not %s', kind,
       raise.describe(script))
   end
   for field in pairs(script) do
@@ -166,7 +181,7 @@ local function check(chunk, script, kind)
       local known = {}
       for name in pairs(FIELDS[kind]) do known[#known + 1] = name end
       table.sort(known)
-      refuse(chunk, 'there is no field %s in a script; there are %s', raise.describe(field),
+      refuse(chunk, 'there is no field %s in a script; there are %s', tostring(field),
         table.concat(known, ', '))
     end
   end
@@ -207,6 +222,7 @@ end
 ---@field scalars table<string, number> first values
 ---@field line integer where update or rate begins
 ---@field call fun(...) update or rate, with the limit on time
+---@field last_line fun(...): integer where a call ended that failed
 ---@field check? fun(p: table) schedules: raises if settings make no sense
 
 local function hash(text)
@@ -237,6 +253,7 @@ function M.parse(text, chunk, kind)
   script.source, script.hash = text, hash(text)
   script.line = debug.getinfo(f, 'S').linedefined
   script.call = function(...) return limited(f, ...) end
+  script.last_line = function(...) return last_line(script.name, f, ...) or script.line end
   script.check = returned.check and function(...) return limited(returned.check, ...) end
   return script
 end
