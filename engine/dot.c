@@ -3,14 +3,17 @@
  *
  * BLAS runs on one thread here; the engine cuts the result into blocks and runs them side by
  * side. Each block is one call, which arranges its rows of A and its columns of B for itself, so
- * blocks are kept large and about square. They depend on the product's size alone: the number
+ * blocks are kept large and not too narrow. They depend on the product's size alone: the number
  * of threads changes no bit. */
 #include "call.h"
+#include <math.h>
 #include <string.h>
 
 enum {
-  BLOCK_WORK = 4 << 20, /* multiplications in a block, at least: some 100 microseconds */
-  BLOCK_EDGE = 32,      /* rows and columns of a block are multiples of this */
+  BLOCK_WORK = 8 << 20, /* multiplications in a block, at least: some 100 microseconds */
+  BLOCKS = 32,          /* no more are cut when each has more than that to do */
+  MIN_COLUMNS = 128,    /* smaller blocks spend their time arranging */
+  MIN_ROWS = 64,
 };
 
 typedef struct product {
@@ -44,27 +47,30 @@ static int run_product(neap_task *task, void *arg) {
   return status ? neap_task_fail(task, NEAP_ENOTSUP, "the product is too large for BLAS") : NEAP_OK;
 }
 
-static int64_t round_up(int64_t x, int64_t edge) {
-  return (x + edge - 1) / edge * edge;
+/* Cuts `whole` into pieces of about `piece` elements, alike, and multiples of `edge`. */
+static int64_t even(int64_t whole, double piece, int64_t least, int64_t edge) {
+  if (piece < (double)least) piece = (double)least;
+  if (piece >= (double)whole) return whole > 0 ? whole : 1;
+  int64_t pieces = (int64_t)ceil((double)whole / piece);
+  int64_t each = (whole + pieces - 1) / pieces;
+  return (each + edge - 1) / edge * edge;
 }
 
-/* Halves the longer side until a block is as small as it should be. */
 static void cut(product *p, neap_work *work) {
-  p->rows = p->m;
-  p->columns = p->n;
-  double each = (double)p->k; /* multiplications for an element */
-  while ((double)p->rows * (double)p->columns * each >= 2.0 * BLOCK_WORK) {
-    int64_t *side = p->rows >= p->columns ? &p->rows : &p->columns;
-    if (*side <= BLOCK_EDGE) break;
-    *side = round_up((*side + 1) / 2, BLOCK_EDGE);
+  double total = (double)p->m * (double)p->n * (double)p->k;
+  double block = total / BLOCKS > BLOCK_WORK ? total / BLOCKS : BLOCK_WORK;
+  p->rows = p->m > 0 ? p->m : 1;
+  p->columns = p->n > 0 ? p->n : 1;
+  if (total > block) {
+    /* Edges are multiples of what BLAS computes at a time. */
+    double high = p->m < 256 ? (double)p->m : 256;
+    p->columns = even(p->n, block / ((double)p->k * high), MIN_COLUMNS, 16);
+    p->rows = even(p->m, block / ((double)p->k * (double)p->columns), MIN_ROWS, 8);
   }
-  if (p->rows < 1) p->rows = 1;
-  if (p->columns < 1) p->columns = 1;
-  p->across = (p->n + p->columns - 1) / p->columns;
   int64_t down = (p->m + p->rows - 1) / p->rows;
-  if (p->across < 1) p->across = 1;
-  neap_work_set_parts(work, (int)(down * p->across));
-  neap_work_set_quick(work, (double)p->m * (double)p->n * each <= 4096);
+  p->across = p->n > 0 ? (p->n + p->columns - 1) / p->columns : 1;
+  neap_work_set_parts(work, (int)(down * p->across)); /* about BLOCKS */
+  neap_work_set_quick(work, total <= 4096);
 }
 
 /* The matrix that an argument stands for: `rows` by `columns` in memory. */
