@@ -4,6 +4,7 @@
  * Operations come from lists of spare ones by size, filled by whoever completes them: taking is
  * for one thread at a time (a second one does not wait, it allocates), giving back is one
  * compare-and-swap. One block holds an operation, its dependencies and its payload. */
+#include "pool.h"
 #include "work.h"
 #include <string.h>
 
@@ -124,7 +125,7 @@ void neap_work_dispose(neap_work *work) {
     neap_failure_drop(sched, atomic_load_explicit(&var->failure, memory_order_relaxed));
     void (*dispose)(void *) = var->dispose;
     void *arg = var->dispose_arg;
-    neap_free(context, var, sizeof *var);
+    neap_pool_put(context->pool, var, sizeof *var);
     if (dispose) dispose(arg);
     neap_context_release(context);
     break;

@@ -5,9 +5,9 @@
  * memory touched before, and alternating with Neap's in every round. Products are compared with
  * BLAS called directly for each half of the rows. A ratio is of speeds, of medians: 1 is as fast
  * as the rival. */
+#include "kernels/kernel.h"
 #include "spec/bench/bench.h"
 #include "spec/check.h"
-#include <cblas.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -78,8 +78,8 @@ LOOP void copy_loop(const job *j, int64_t begin, int64_t end) {
 }
 
 static void gemm_rows(const job *j, int64_t begin, int64_t end) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)(end - begin), j->n, j->k, 1,
-              j->in[0] + begin * j->k, j->k, j->in[1], j->n, 0, j->out + begin * j->n, j->n);
+  neap_k_cpu(NULL)->gemm(NEAP_K_F32, 0, 0, end - begin, j->n, j->k, 1, j->in[0] + begin * j->k,
+                         j->k, j->in[1], j->n, 0, j->out + begin * j->n, j->n);
 }
 
 /* ---- Neap ------------------------------------------------------------------------------------ */
