@@ -7,10 +7,10 @@
 
 NEAP_MAP(add, 2, ALL, (U)a + (U)b)
 NEAP_MAP(sub, 2, ALL, (U)a - (U)b)
-NEAP_MAP(mul, 2, ALL, (U)a *b)
+NEAP_MAP(mul, 2, ALL, ((U)a * (U)b))
 NEAP_MAP(div, 2, FLOAT, a / b)
 NEAP_MAP(neg, 1, ALL, -(U)a)
-NEAP_MAP(square, 1, ALL, (U)a *a)
+NEAP_MAP(square, 1, ALL, ((U)a * (U)a))
 NEAP_MAP(abs, 1, ALL, a > 0 ? (U)a : 0 - (U)a) /* not -a: -0.0 has to give 0.0 */
 NEAP_MAP(sqrt, 1, FLOAT, sqrt(a))
 
