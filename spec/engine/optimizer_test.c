@@ -12,17 +12,21 @@ static neap_program *program_of(neap_context *context, builder *b) {
 }
 
 /* mom = momentum * mom - learning_rate * (rescale_grad * g + wd * w);  w + mom */
+static void write_momentum(builder *b) {
+  uint32_t w = NODE(b, weight, 0), g = NODE(b, gradient, 0), m = b_state(b, "mom", 0, 0);
+  g = NODE(b, mul, g, b_setting(b, "rescale_grad"));
+  g = NODE(b, add, g, NODE(b, mul, b_setting(b, "wd"), w));
+  m = NODE(b, mul, b_setting(b, "momentum"), m);
+  m = NODE(b, sub, m, NODE(b, mul, b_setting(b, "learning_rate"), g));
+  b->states[0].result = m;
+  b->result = NODE(b, add, w, m);
+}
+
 static neap_program *momentum_program(neap_context *context, uint32_t flags) {
   static builder b;
   memset(&b, 0, sizeof b);
   b.flags = flags;
-  uint32_t w = NODE(&b, weight, 0), g = NODE(&b, gradient, 0), m = b_state(&b, "mom", 0, 0);
-  g = NODE(&b, mul, g, b_setting(&b, "rescale_grad"));
-  g = NODE(&b, add, g, NODE(&b, mul, b_setting(&b, "wd"), w));
-  m = NODE(&b, mul, b_setting(&b, "momentum"), m);
-  m = NODE(&b, sub, m, NODE(&b, mul, b_setting(&b, "learning_rate"), g));
-  b.states[0].result = m;
-  b.result = NODE(&b, add, w, m);
+  write_momentum(&b);
   return program_of(context, &b);
 }
 
@@ -38,14 +42,18 @@ static neap_program *plain_program(neap_context *context) {
 }
 
 /* Two passes, and a number that lives: c = c * beta;  w - norm(w) / norm(g) * c * g */
+static void write_norms(builder *b) {
+  uint32_t w = NODE(b, weight, 0), g = NODE(b, gradient, 0), c = b_scalar(b, "c", 1);
+  c = NODE(b, mul, c, b_setting(b, "beta"));
+  b->scalars[0].result = c;
+  uint32_t ratio = NODE(b, div, NODE(b, norm, w), NODE(b, norm, g));
+  b->result = NODE(b, sub, w, NODE(b, mul, NODE(b, mul, ratio, c), g));
+}
+
 static neap_program *norms_program(neap_context *context) {
   static builder b;
   memset(&b, 0, sizeof b);
-  uint32_t w = NODE(&b, weight, 0), g = NODE(&b, gradient, 0), c = b_scalar(&b, "c", 1);
-  c = NODE(&b, mul, c, b_setting(&b, "beta"));
-  b.scalars[0].result = c;
-  uint32_t ratio = NODE(&b, div, NODE(&b, norm, w), NODE(&b, norm, g));
-  b.result = NODE(&b, sub, w, NODE(&b, mul, NODE(&b, mul, ratio, c), g));
+  write_norms(&b);
   return program_of(context, &b);
 }
 
@@ -110,13 +118,17 @@ static void settings_travel_with_the_push(neap_context *context) {
 }
 
 /* rate = base * 0.5 ^ (t - 1) */
+static void write_halving(builder *b) {
+  b->flags = NEAP_P_SCHEDULE;
+  uint32_t t = b_setting(b, "t"), base = b_setting(b, "learning_rate");
+  uint32_t left = NODE(b, sub, t, b_constant(b, 1));
+  b->result = NODE(b, mul, base, NODE(b, pow, b_constant(b, 0.5), left));
+}
+
 static neap_program *halving(neap_context *context) {
   static builder b;
   memset(&b, 0, sizeof b);
-  b.flags = NEAP_P_SCHEDULE;
-  uint32_t t = b_setting(&b, "t"), base = b_setting(&b, "learning_rate");
-  uint32_t left = NODE(&b, sub, t, b_constant(&b, 1));
-  b.result = NODE(&b, mul, base, NODE(&b, pow, b_constant(&b, 0.5), left));
+  write_halving(&b);
   return program_of(context, &b);
 }
 
@@ -439,6 +451,116 @@ static void arrays_that_do_not_fit_are_refused(neap_context *context) {
   neap_program_close(program);
 }
 
+/* ---- Allocations that fail ---------------------------------------------------------------------
+ */
+
+static int64_t countdown, live;
+
+static void *failing_alloc(void *user, size_t size, size_t align) {
+  (void)user;
+  if (countdown-- == 1) return NULL; /* this one, and no other */
+  void *block = NULL;
+  if (posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, size)) return NULL;
+  live += (int64_t)size;
+  return block;
+}
+static void failing_free(void *user, void *block, size_t size) {
+  (void)user;
+  live -= (int64_t)size;
+  free(block);
+}
+
+typedef struct made {
+  neap_program *norms, *momentum, *schedule;
+  neap_optimizer *optimizer;
+  neap_store *store;
+  neap_array *weight, *state;
+} made;
+
+#define STEP(call)                                                                                 \
+  do {                                                                                             \
+    int status_ = (call);                                                                          \
+    if (status_ != NEAP_OK) return status_;                                                        \
+  } while (0)
+
+static int make_program(neap_context *context, builder *b, neap_program **out) {
+  build(b);
+  return neap_program_create(context, b->bytes, b->size, out);
+}
+
+/* Programs, a schedule, settings, states, scalars and several passes. */
+static int scenario(neap_context *context, builder *norms, builder *momentum, builder *schedule,
+                    made *m) {
+  int64_t size = LARGE, count;
+  STEP(make_program(context, norms, &m->norms));
+  STEP(make_program(context, momentum, &m->momentum));
+  STEP(make_program(context, schedule, &m->schedule));
+  STEP(neap_optimizer_create(context, "any", &m->optimizer));
+  STEP(neap_store_create(context, "local", &m->store));
+  STEP(neap_store_set_optimizer(m->store, m->optimizer));
+  STEP(neap_array_create(context, NEAP_FLOAT32, 1, &size, NEAP_CPU, 0, &m->weight));
+  STEP(neap_array_fill(m->weight, 1));
+  STEP(neap_store_init(m->store, 1, &key_w, &m->weight));
+  STEP(neap_optimizer_set(m->optimizer, "momentum", 0.5));
+  STEP(neap_optimizer_set(m->optimizer, "beta", 0.5));
+  STEP(neap_optimizer_schedule(m->optimizer, m->schedule));
+  STEP(neap_optimizer_multiplier(m->optimizer, &key_w, 2, 2));
+  neap_program *programs[2] = {m->norms, m->momentum};
+  for (int i = 0; i < 2; i++) {
+    STEP(neap_optimizer_bind(m->optimizer, &key_w, NEAP_DENSE, programs[i]));
+    STEP(neap_store_push(m->store, 1, &key_w, NULL, &m->weight, 0));
+    STEP(neap_optimizer_count(m->optimizer, &key_w, &count));
+    CHECK(count == i + 1);
+  }
+  neap_key key;
+  const char *name;
+  STEP(neap_optimizer_state(m->optimizer, 0, &key, &name, &m->state));
+  STEP(neap_optimizer_restore(m->optimizer, &key_7, name, m->state));
+  return neap_wait_all(context);
+}
+
+static void builders(builder *norms, builder *momentum, builder *schedule) {
+  memset(norms, 0, sizeof *norms);
+  write_norms(norms);
+  memset(momentum, 0, sizeof *momentum);
+  write_momentum(momentum);
+  memset(schedule, 0, sizeof *schedule);
+  write_halving(schedule);
+}
+
+static void every_allocation_may_fail(void) {
+  static builder norms, momentum, schedule;
+  builders(&norms, &momentum, &schedule);
+  int64_t which = 1;
+  for (bool through = false; !through; which++) {
+    CHECK(which < 2000);
+    neap_options options;
+    neap_options_init(&options, sizeof options);
+    options.engine = NEAP_ENGINE_NAIVE;
+    options.pool_limit = 0;
+    options.alloc = failing_alloc;
+    options.free = failing_free;
+    countdown = which;
+    neap_context *context = NULL;
+    made m = {0};
+    int status = neap_context_create(&options, &context);
+    if (status == NEAP_OK) status = scenario(context, &norms, &momentum, &schedule, &m);
+    through = countdown > 0;
+    if (through) CHECK(status == NEAP_OK);
+    if (!through && status != NEAP_OK) CHECK(status == NEAP_ENOMEM && neap_error()[0]);
+    neap_array_close(m.state);
+    neap_array_close(m.weight);
+    neap_store_close(m.store);
+    neap_optimizer_close(m.optimizer);
+    neap_program_close(m.norms);
+    neap_program_close(m.momentum);
+    neap_program_close(m.schedule);
+    if (context) neap_context_close(context);
+    CHECK(live == 0);
+  }
+  CHECK(which > 30); /* the scenario does allocate */
+}
+
 int main(void) {
   for (int kind = 0; kind < 3; kind++) {
     neap_context *context =
@@ -456,5 +578,6 @@ int main(void) {
     neap_context_close(context);
   }
   results_do_not_depend_on_the_engine();
+  every_allocation_may_fail();
   return 0;
 }
