@@ -6,6 +6,13 @@
 --   optim.create('sgd', { learning_rate = 0.1 })
 --   optim.load('my_rule.lua', { ... })                    -- a path, or a script's text
 --
+-- A script's update(w, g, s, p) computes with + - * / ^, unary minus, and
+--
+--   abs sign sqrt exp log tanh sigmoid sin cos floor   min(a, b) max(a, b)
+--   clip(x, bound) clip(x, lo, hi)   where(c, a, b)    lt le gt ge eq: 1 or 0
+--   sum mean norm: over the key (in a lazy update, the rows present)   row_sum row_mean
+--   uniform() normal()       is_zero(p.x): a plain boolean; see record.lua
+--
 -- An optimizer serves one store at a time. What the store does with it:
 --
 --   o:attach(context, owner)   -> neap_optimizer *: the same one every time. Raises when another
