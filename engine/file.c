@@ -155,9 +155,8 @@ int neap_file_array(neap_file *file, int index, neap_array **out) {
 
 const char *neap_file_meta(const neap_file *file, const char *key) {
   if (file == NULL || key == NULL) return NULL;
-  for (size_t i = 0; i < file->listing.num_meta; i++)
-    if (strcmp(file->listing.meta[i].key, key) == 0) return file->listing.meta[i].value;
-  return NULL;
+  const neap_pair *pair = neap_listing_meta(&file->listing, key);
+  return pair == NULL ? NULL : pair->value;
 }
 
 const char *neap_file_meta_key(const neap_file *file, int index) {

@@ -111,15 +111,18 @@ typedef struct neap_pair {
 typedef struct neap_listing {
   neap_context *context;
   neap_tensor *tensors; /* in the file's order */
-  neap_pair *meta;
-  char *text; /* what names, keys and values point into */
+  neap_pair *meta;      /* by key */
+  char *text;           /* what names, keys and values point into */
   size_t count, capacity, num_meta, meta_capacity, text_size;
 } neap_listing;
 
 void neap_listing_free(neap_listing *listing); /* also of a half-made one */
 int neap_listing_add(neap_listing *listing, const neap_tensor *tensor);
-/* NEAP_EFORMAT if two tensors, or two keys of the metadata, have one name. */
-int neap_listing_unique(const neap_source *source, const neap_listing *listing);
+/* When all is listed: NEAP_EFORMAT if two tensors, or two keys of the metadata, have one name.
+ * Sorts the metadata by key. */
+int neap_listing_finish(const neap_source *source, neap_listing *listing);
+/* The entry of that key, or NULL. */
+const neap_pair *neap_listing_meta(const neap_listing *listing, const char *key);
 
 /* Fills in tensor->bytes from dtype and shape. False if a dimension is negative or the size
  * does not fit in memory, dimensions of 0 not counted: so that a shape is refused or not

@@ -255,29 +255,33 @@ static int by_text(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Sorts the names; the first that stands there twice, or NULL. */
-static const char *repeated(const char **names, size_t count) {
-  qsort(names, count, sizeof names[0], by_text);
-  for (size_t i = 1; i < count; i++)
-    if (strcmp(names[i - 1], names[i]) == 0) return names[i];
-  return NULL;
+static int by_key(const void *a, const void *b) {
+  return strcmp(((const neap_pair *)a)->key, ((const neap_pair *)b)->key);
 }
 
-int neap_listing_unique(const neap_source *source, const neap_listing *listing) {
-  size_t most = listing->count > listing->num_meta ? listing->count : listing->num_meta;
-  size_t bytes = most * sizeof(char *) + 1; /* fits: the lists themselves are larger */
-  const char **names = neap_alloc(listing->context, bytes);
+int neap_listing_finish(const neap_source *source, neap_listing *listing) {
+  size_t bytes = listing->count * sizeof(char *) + 1; /* fits: a tensor is larger */
+  const char **names = neap_alloc(listing->context, bytes), *twice = NULL;
   if (names == NULL) return NEAP_ENOMEM;
   for (size_t i = 0; i < listing->count; i++) names[i] = listing->tensors[i].name;
-  const char *twice = repeated(names, listing->count);
-  int status = NEAP_OK;
-  if (twice != NULL)
-    status = neap_fail(NEAP_EFORMAT, "%s: two tensors named '%.100s'", source->path, twice);
-  for (size_t i = 0; i < listing->num_meta; i++) names[i] = listing->meta[i].key;
-  twice = repeated(names, listing->num_meta);
-  if (twice != NULL && status == NEAP_OK)
-    status = neap_fail(NEAP_EFORMAT, "%s: two entries of __metadata__ named '%.100s'", source->path,
-                       twice);
+  qsort(names, listing->count, sizeof names[0], by_text);
+  for (size_t i = 1; i < listing->count && twice == NULL; i++)
+    if (strcmp(names[i - 1], names[i]) == 0) twice = names[i];
   neap_free(listing->context, names, bytes);
-  return status;
+  if (twice != NULL)
+    return neap_fail(NEAP_EFORMAT, "%s: two tensors named '%.100s'", source->path, twice);
+
+  neap_pair *meta = listing->meta;
+  if (listing->num_meta > 0) qsort(meta, listing->num_meta, sizeof meta[0], by_key);
+  for (size_t i = 1; i < listing->num_meta; i++)
+    if (strcmp(meta[i - 1].key, meta[i].key) == 0)
+      return neap_fail(NEAP_EFORMAT, "%s: two entries of __metadata__ named '%.100s'", source->path,
+                       meta[i].key);
+  return NEAP_OK;
+}
+
+const neap_pair *neap_listing_meta(const neap_listing *listing, const char *key) {
+  neap_pair wanted = {.key = key};
+  if (listing->num_meta == 0) return NULL;
+  return bsearch(&wanted, listing->meta, listing->num_meta, sizeof wanted, by_key);
 }

@@ -379,7 +379,7 @@ NEAP_API const char *neap_file_name(const neap_file *file, int index);
 NEAP_API int neap_file_array(neap_file *file, int index, neap_array **out);
 /* The value of a safetensors __metadata__ entry, or NULL. */
 NEAP_API const char *neap_file_meta(const neap_file *file, const char *key);
-/* The keys of these entries, in the file's order. NULL past the end. */
+/* The keys of these entries, in the order of strcmp(). NULL past the end. */
 NEAP_API const char *neap_file_meta_key(const neap_file *file, int index);
 
 /* ---- Programs ---------------------------------------------------------- */

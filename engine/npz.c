@@ -63,7 +63,7 @@ static int list(const neap_source *source, neap_listing *listing) {
   zip.text = NULL;
   zip.text_size = 0;
   neap_zip_free(&zip);
-  return status == NEAP_OK ? neap_listing_unique(source, listing) : status;
+  return status == NEAP_OK ? neap_listing_finish(source, listing) : status;
 }
 
 static int read_elements(neap_context *context, const neap_source *source,

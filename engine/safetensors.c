@@ -215,7 +215,7 @@ static int list(const neap_source *source, neap_listing *listing) {
   if (length == 0 || listing->text[0] != '{')
     return neap_source_bad(source, 8, "the header does not begin with '{'");
   NEAP_TRY(read_header(&r, listing));
-  NEAP_TRY(neap_listing_unique(source, listing));
+  NEAP_TRY(neap_listing_finish(source, listing));
   return check_offsets(&r, listing);
 }
 

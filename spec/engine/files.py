@@ -2,20 +2,17 @@
 """Neap's files compared with NumPy and safetensors, in both directions: what they write Neap reads
 and writes again, what Neap writes they read; every dtype and format, the library by its C API.
 
-    NEAP_LIBRARY=build/dev/libneap.so python3 spec/engine/files.py
+    NEAP_LIBRARY=build/dev/libneap.so build/venv/bin/python3 spec/engine/files.py
 
 Exit status 77, with what to install, where numpy or safetensors is missing."""
 import ctypes
 import io
 import itertools
+import json
 import os
 import sys
 import tempfile
 import zipfile
-
-VENV = os.path.abspath('build/venv')
-if os.path.exists(VENV + '/bin/python3') and os.path.realpath(sys.prefix) != os.path.realpath(VENV):
-    os.execv(VENV + '/bin/python3', [VENV + '/bin/python3'] + sys.argv)
 
 try:
     import numpy as np
@@ -212,7 +209,7 @@ def check_safetensors(path):
     # Aligned where the file is mapped: the elements of each tensor at a multiple of their size.
     with open(path, 'rb') as file:
         start = int.from_bytes(file.read(8), 'little')
-        header = __import__('json').loads(file.read(start))
+        header = json.loads(file.read(start))
     for name, array in arrays.items():
         same((8 + start + header[name]['data_offsets'][0]) % SIZES[array.dtype], 0, f'place of {name}')
 
