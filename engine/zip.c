@@ -32,7 +32,8 @@ enum {
   EXTRA64 = 1,         /* the extra field that holds zip64 numbers */
   DEFLATE_MOST = 1032, /* bytes out of one byte: 258 for two bits */
   MAX16 = 0xFFFF,
-  INPUT = 1 << 14 /* packed bytes read at a time */
+  INPUT = 1 << 14, /* packed bytes read at a time */
+  PIECE = 1 << 18  /* unpacked ones, so that the CRC finds them in the cache */
 };
 #define MAX32 UINT32_C(0xFFFFFFFF)
 
@@ -315,7 +316,7 @@ static int inflate_to(neap_unzip *unzip, unsigned char *to, size_t size, size_t 
       stream->next_in = unzip->input;
       stream->avail_in = (uInt)n;
     }
-    size_t most = size - *given < (1u << 30) ? size - *given : 1u << 30;
+    size_t most = size - *given; /* at most PIECE */
     stream->next_out = to + *given;
     stream->avail_out = (uInt)most;
     int code = inflate(stream, Z_NO_FLUSH);
@@ -332,19 +333,23 @@ static int inflate_to(neap_unzip *unzip, unsigned char *to, size_t size, size_t 
 }
 
 int neap_unzip_read(neap_unzip *unzip, void *to, size_t size) {
-  size_t given = size;
-  if (size > unzip->member.size - unzip->out)
-    return neap_source_bad(&unzip->source, unzip->member.size, "it ends too early");
-  if (unzip->member.deflated)
-    NEAP_TRY(inflate_to(unzip, to, size, &given));
-  else
-    NEAP_TRY(neap_source_read(&unzip->source, unzip->member.offset + unzip->out, to, size));
-  unzip->crc = crc32_z(unzip->crc, to, given);
-  unzip->out += given;
-  if (given < size)
-    return neap_source_bad(&unzip->source, unzip->out,
-                           "unpacks to less than the %" PRIu64 " bytes declared",
-                           unzip->member.size);
+  const neap_member *member = &unzip->member;
+  if (size > member->size - unzip->out)
+    return neap_source_bad(&unzip->source, member->size, "it ends too early");
+  for (size_t done = 0; done < size;) {
+    unsigned char *piece = (unsigned char *)to + done;
+    size_t n = size - done < PIECE ? size - done : PIECE, given = n;
+    if (member->deflated)
+      NEAP_TRY(inflate_to(unzip, piece, n, &given));
+    else
+      NEAP_TRY(neap_source_read(&unzip->source, member->offset + unzip->out, piece, n));
+    unzip->crc = crc32_z(unzip->crc, piece, given);
+    unzip->out += given;
+    done += given;
+    if (given < n)
+      return neap_source_bad(&unzip->source, unzip->out,
+                             "unpacks to less than the %" PRIu64 " bytes declared", member->size);
+  }
   return NEAP_OK;
 }
 
