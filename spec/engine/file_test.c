@@ -6,7 +6,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -320,6 +322,53 @@ static void a_file_holds_what_was_queued_before_it_was_saved(neap_context *conte
   neap_file_close(file);
 }
 
+typedef struct filler {
+  neap_array *first, *second;
+  atomic_bool stop;
+} filler;
+
+static void *fill_on(void *arg) {
+  filler *f = arg;
+  for (int i = 0; !atomic_load(&f->stop); i++) {
+    OK(neap_array_fill(f->first, i));
+    OK(neap_array_fill(f->second, i));
+    if (i % 8 == 0) OK(neap_array_wait(f->second)); /* a save waits for all that is queued */
+  }
+  return NULL;
+}
+
+/* No element of a later step beside one of an earlier: within an array, and of two arrays that
+ * are always set one after the other. */
+static void a_file_saved_while_others_work_is_of_one_moment(neap_context *context) {
+  static const char *const names[] = {"first", "second"};
+  filler f = {.stop = false};
+  pthread_t thread;
+  OK(neap_array_create(context, NEAP_FLOAT64, 1, (int64_t[]){200000}, NEAP_CPU, 0, &f.first));
+  OK(neap_array_create(context, NEAP_FLOAT64, 1, (int64_t[]){200000}, NEAP_CPU, 0, &f.second));
+  OK(neap_array_fill(f.first, 0));
+  OK(neap_array_fill(f.second, 0));
+  CHECK(pthread_create(&thread, NULL, fill_on, &f) == 0);
+  for (int i = 0; i < 5; i++) {
+    neap_array *arrays[2] = {f.first, f.second};
+    neap_file *file;
+    OK(neap_file_save(context, at("while.safetensors"), 2, names, arrays, NULL));
+    OK(neap_file_load(context, at("while.safetensors"), &file));
+    OK(neap_file_array(file, 0, &arrays[0]));
+    OK(neap_file_array(file, 1, &arrays[1]));
+    double ahead = element(arrays[0], 0) - element(arrays[1], 0);
+    CHECK(ahead == 0 || ahead == 1);
+    for (int j = 1; j < 200000; j += 997)
+      for (int a = 0; a < 2; a++) CHECK(element(arrays[a], j) == element(arrays[a], 0));
+    neap_array_close(arrays[0]);
+    neap_array_close(arrays[1]);
+    neap_file_close(file);
+  }
+  atomic_store(&f.stop, true);
+  CHECK(pthread_join(thread, NULL) == 0);
+  neap_array_close(f.first);
+  neap_array_close(f.second);
+}
+
 static int fail_task(neap_task *task, void *arg) {
   return neap_task_fail(task, NEAP_EINVAL, "what went wrong before");
 }
@@ -493,6 +542,7 @@ int main(void) {
   npy_is_written_byte_for_byte_as_numpy_writes_it(context);
   an_npz_may_hold_70000_arrays(context);
   a_file_holds_what_was_queued_before_it_was_saved(context);
+  a_file_saved_while_others_work_is_of_one_moment(context);
   a_late_error_is_raised_and_nothing_is_written(context);
   empty_folder();
   what_cannot_be_saved_is_refused_with_its_name(context);
