@@ -460,7 +460,8 @@ NEAP_API int neap_optimizer_state(neap_optimizer *optimizer, int index, neap_key
  * it is. */
 NEAP_API int neap_optimizer_restore(neap_optimizer *optimizer, const neap_key *key,
                                     const char *name, neap_array *value);
-/* Counts of updates: of a key, or of the whole (NULL key). */
+/* Counts of updates: of a key, or of the whole (NULL key), which schedules go by and which
+ * never goes back by itself. Who sets both sets the keys' first. */
 NEAP_API int neap_optimizer_count(neap_optimizer *optimizer, const neap_key *key, int64_t *out);
 NEAP_API int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key *key,
                                       int64_t count);

@@ -348,9 +348,20 @@ int neap_optimizer_check(neap_optimizer *optimizer, const neap_key *key, int sty
                    neap_key_text(key, text));
 }
 
+/* After counts were set or dropped: num_update stays what it is, and goes on from there. */
+static void set_lead(neap_optimizer *optimizer) {
+  int64_t highest = (int64_t)optimizer->values[BEGIN_NUM_UPDATE];
+  for (int i = 0; i < optimizer->keys.count; i++) {
+    const opt_key *entry = neap_keys_value_at(&optimizer->keys, i);
+    if (entry->count > highest) highest = entry->count;
+  }
+  optimizer->lead = optimizer->num_update > highest ? optimizer->num_update - highest : 0;
+}
+
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key) {
   pthread_mutex_lock(&optimizer->lock);
   opt_key *entry = neap_keys_remove(&optimizer->keys, key);
+  set_lead(optimizer);
   pthread_mutex_unlock(&optimizer->lock);
   if (entry) free_entry(optimizer->context, entry);
 }
@@ -380,7 +391,8 @@ static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, neap_a
   NEAP_TRY(neap_opt_make_scalars(optimizer->context, entry, plan));
 
   int64_t t = entry->count + 1;
-  int64_t num_update = t > optimizer->num_update ? t : optimizer->num_update;
+  int64_t num_update = optimizer->lead + t;
+  if (num_update < optimizer->num_update) num_update = optimizer->num_update;
   double rate = 0, settings[NEAP_P_SETTINGS];
   for (int i = 0; i < plan->num_settings; i++) {
     int place = bound->settings[i];
@@ -447,10 +459,12 @@ int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key *key, int
   pthread_mutex_lock(&optimizer->lock);
   int status = key ? neap_opt_get_key(optimizer, key, &entry) : NEAP_OK;
   if (status == NEAP_OK) {
-    if (key)
+    if (key) {
       entry->count = count;
-    else
+    } else {
       optimizer->num_update = count;
+      set_lead(optimizer);
+    }
   }
   pthread_mutex_unlock(&optimizer->lock);
   return status;

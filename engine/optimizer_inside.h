@@ -46,7 +46,9 @@ struct neap_optimizer {
   int num_settings, room;
   neap_program *schedule;
   int *schedule_settings;
-  int64_t num_update;
+  /* What schedules go by: `lead` + the highest count of a key. The lead is what keys that are gone,
+   * or begin to count again, had more. */
+  int64_t num_update, lead;
   neap_keys keys;
 };
 

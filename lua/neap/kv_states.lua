@@ -219,7 +219,7 @@ function M.carry_over(old, new, keys)
     local count = old:count(key)
     if count > 0 and (carried[key] or 0) == #new.state_names then new:set_count(key, count) end
   end
-  new:set_count(nil, old:count())
+  new:set_count(nil, math.max(new:count(), old:count())) -- begin_num_update may be ahead
 end
 
 return M

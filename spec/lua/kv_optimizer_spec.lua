@@ -121,6 +121,35 @@ for _, kind in ipairs(TYPES) do
       assert_near({ -5, -5, -5 }, value_of(store, 'w'))
     end)
 
+    it('goes on with the schedule, whatever is swapped, deleted or begins afresh', function()
+      local function halving() -- 1, 0.5, 0.25, ... by the store's number of updates
+        return neap.lr_scheduler.factor { base_lr = 1, step = 1, factor = 0.5 }
+      end
+      local function script(state) -- t of a key with fresh states begins at 1
+        return optim.load(([[return { name = 'script', state = { '%s' },
+          update = function(w, g, s, p)
+            s.%s = s.%s + g
+            return w - p.learning_rate * g + 100 * p.t * g
+          end }]]):gsub('%%s', state), { lr_scheduler = halving() })
+      end
+      local function step(expected)
+        store:push('w', nd.ones({ 3 }))
+        assert_near({ expected, expected, expected }, value_of(store, 'w'))
+        store:push('w', nd.zeros({ 3 }))
+      end
+      store:init('w', nd.zeros({ 3 }))
+      store:set_optimizer(script('a'))
+      step(100 - 1)
+      step(99 + 300 - 0.25)
+      store:set_optimizer(script('a')) -- all states go on, and so does t
+      step(398.75 + 500 - 2 ^ -4)
+      store:set_optimizer(script('b'))
+      step(898.6875 + 100 - 2 ^ -6)
+      store:delete('w')
+      store:init('w', nd.zeros({ 3 }))
+      step(100 - 2 ^ -8)
+    end)
+
     it('serves one optimizer, and an optimizer one store', function()
       local o = optim.sgd {}
       store:set_optimizer(o)
