@@ -163,7 +163,7 @@ NEAP_API int neap_start(neap_context *context);
 NEAP_API int neap_seed(neap_context *context, uint64_t seed);
 
 enum neap_counter {
-  NEAP_COUNT_OPS = 0,      /* operations queued so far */
+  NEAP_COUNT_OPS = 0,      /* operations queued so far, but quick ones without variables */
   NEAP_COUNT_PENDING,      /* operations queued and not complete */
   NEAP_COUNT_BYTES,        /* bytes of array memory in use */
   NEAP_COUNT_BYTES_POOLED, /* bytes of array memory free, kept for reuse */

@@ -93,7 +93,10 @@ static void sort_in(neap_ready *ready, neap_work *newest) {
 neap_work *neap_ready_take(neap_ready *ready, int *part) {
   if (!neap_ready_any(ready)) return NULL;
   pthread_mutex_lock(&ready->pick);
-  if (atomic_load_explicit(&ready->inbox, memory_order_relaxed))
+  /* What is in the inbox came later, so it matters only if it may have a higher priority. Not to
+   * look at it leaves its cache line to those who add. */
+  if ((!ready->first || atomic_load(&ready->prioritised) > 0) &&
+      atomic_load_explicit(&ready->inbox, memory_order_relaxed))
     sort_in(ready, atomic_exchange(&ready->inbox, NULL));
   bool from_heap = ready->heap && (!ready->first || ready->heap->priority > 0);
   neap_work *work = from_heap ? ready->heap : ready->first;
@@ -105,7 +108,10 @@ neap_work *neap_ready_take(neap_ready *ready, int *part) {
         atomic_fetch_sub(&ready->prioritised, 1);
       } else {
         ready->first = work->link;
-        if (!ready->first) ready->last = NULL;
+        if (ready->first)
+          __builtin_prefetch(ready->first, 1);
+        else
+          ready->last = NULL;
       }
       atomic_fetch_sub(&ready->stored, 1);
     }

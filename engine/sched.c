@@ -230,6 +230,12 @@ void neap_work_submit(neap_work *work) {
   bool paused = atomic_load_explicit(&sched->paused, memory_order_relaxed);
   bool on_the_spot =
       !paused && (sched->naive || (work->quick && work->parts == 1)) && depth < NEST_MAX;
+  if (on_the_spot && work->kind == NEAP_WORK_POOLED && work->num_slots + work->num_writes == 0) {
+    /* Waits for nothing. */
+    work->counted = false;
+    run_here(sched, work);
+    return;
+  }
   bool ready;
   uint64_t seq = neap_enter(sched, work, on_the_spot, &ready);
   if (ready) {

@@ -17,7 +17,14 @@ static neap_work *spare_take(neap_sched *sched, int size_class) {
   neap_work *work = sched->spare[size_class];
   if (!work && atomic_load_explicit(&sched->returned[size_class], memory_order_relaxed))
     work = atomic_exchange_explicit(&sched->returned[size_class], NULL, memory_order_acquire);
-  if (work) sched->spare[size_class] = work->link;
+  if (work) {
+    neap_work *next = sched->spare[size_class] = work->link;
+    if (next) { /* another core used it last: have it here by the time it is taken */
+      __builtin_prefetch(next, 1);
+      __builtin_prefetch((char *)next + 64, 1);
+      __builtin_prefetch((char *)next + 128, 1);
+    }
+  }
   atomic_store_explicit(&sched->spare_taken, false, memory_order_release);
   return work;
 }

@@ -104,7 +104,7 @@ typedef struct neap_parker {
 /* ready.c: operations whose turn has come, in order of priority, then of queueing. */
 typedef struct neap_ready {
   _Alignas(64) _Atomic(neap_work *) inbox; /* newest first; anybody adds */
-  atomic_int prioritised;                  /* in here altogether, with a priority other than 0 */
+  _Alignas(64) atomic_int prioritised;     /* in here altogether, with a priority other than 0 */
   _Alignas(64) pthread_mutex_t pick;       /* guards what follows; takers only */
   neap_work *first, *last;                 /* priority 0 */
   neap_work *heap;                         /* the others */
@@ -116,7 +116,7 @@ void neap_ready_destroy(neap_ready *ready);
 void neap_ready_add(neap_ready *ready, neap_work *work);
 /* Whether there is something to take. */
 static inline bool neap_ready_any(neap_ready *ready) {
-  return atomic_load(&ready->inbox) || atomic_load(&ready->stored) > 0;
+  return atomic_load(&ready->stored) > 0 || atomic_load(&ready->inbox);
 }
 /* Takes the first, or one part of it; NULL if there is none. */
 neap_work *neap_ready_take(neap_ready *ready, int *part);
