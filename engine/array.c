@@ -57,26 +57,6 @@ void neap_chunk_release(neap_chunk *chunk) {
   neap_var_close_then(chunk->var, dispose, chunk);
 }
 
-int neap_chunk_resize_rows(neap_chunk *chunk, int64_t rows, size_t row_bytes) {
-  neap_pool *pool = chunk->context->pool;
-  size_t bytes, ids_bytes;
-  if (!neap_mul_size((size_t)rows, row_bytes, &bytes) ||
-      !neap_mul_size((size_t)rows, sizeof(int64_t), &ids_bytes))
-    return neap_fail(NEAP_ENOMEM, "%lld rows of %zu bytes are too many", (long long)rows,
-                     row_bytes);
-  if (rows != chunk->rows || !chunk->data) {
-    void *data = rows ? neap_pool_get(pool, bytes) : NULL;
-    int64_t *ids = rows ? neap_pool_get(pool, ids_bytes) : NULL;
-    if (rows && (!data || !ids)) {
-      neap_pool_put(pool, data, bytes);
-      neap_pool_put(pool, ids, ids_bytes);
-      return NEAP_ENOMEM;
-    }
-    neap_chunk_set_rows(chunk, rows, data, bytes, ids);
-  }
-  return NEAP_OK;
-}
-
 void neap_chunk_set_rows(neap_chunk *chunk, int64_t rows, void *data, size_t bytes, int64_t *ids) {
   neap_pool *pool = chunk->context->pool;
   neap_pool_put(pool, chunk->data, chunk->bytes);

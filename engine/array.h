@@ -55,11 +55,9 @@ int neap_shape_check(const char *name, int ndim, const int64_t *shape, neap_arra
 void neap_chunk_retain(neap_chunk *chunk);
 void neap_chunk_release(neap_chunk *chunk); /* the memory goes once queued work is done */
 
-/* Row-sparse chunks, from inside a running operation that writes the chunk: makes room
- * for `rows` rows of `row_bytes` (what was there is lost). NEAP_ENOMEM. */
-int neap_chunk_resize_rows(neap_chunk *chunk, int64_t rows, size_t row_bytes);
-/* The same with rows that are there: `data` of `bytes` and ids, both from the pool, or NULL
- * for no rows. The chunk takes them over and lets go of its old ones. */
+/* Row-sparse chunks, from inside a running operation that writes the chunk: gives it `rows` rows,
+ * `data` of `bytes` and ids, both from the pool, or NULL for no rows. The chunk takes them over and
+ * lets go of its old ones. */
 void neap_chunk_set_rows(neap_chunk *chunk, int64_t rows, void *data, size_t bytes, int64_t *ids);
 
 #endif

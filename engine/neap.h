@@ -252,7 +252,12 @@ NEAP_API const char *neap_dtype_name(int dtype);
 NEAP_API int neap_dtype_find(const char *name);
 NEAP_API int neap_dtype_size(int dtype);
 
-/* A dense array in row-major order; what it holds is not defined. */
+/* A dense array in row-major order; what it holds is not defined.
+ *
+ * Memory of an array that was closed comes back when the last queued operation that uses
+ * it is complete. As long as more than 64 MiB wait for that, functions that make arrays
+ * first run queued work, or wait for others to run it, so that a loop which makes and
+ * drops arrays runs in bounded memory. Inside a neap_fn they never wait. */
 NEAP_API int neap_array_create(neap_context *context, int dtype, int ndim, const int64_t *shape,
                                int device_type, int device_id, neap_array **out);
 NEAP_API void neap_array_close(neap_array *array);
@@ -262,8 +267,9 @@ NEAP_API void neap_array_close(neap_array *array);
 NEAP_API neap_var *neap_array_var(const neap_array *array);
 
 /* Views: another array on the same memory. reshape: one dimension may be -1. slice:
- * [begin, end) of the first dimension; negative ones count from the end. at: row
- * `index` of the first dimension, one dimension less. Dense only. */
+ * [begin, end) of the first dimension; negative ones count from the end; NEAP_EINVAL if
+ * they do not lie within it. at: row `index` of the first dimension, one dimension less.
+ * Dense only. */
 NEAP_API int neap_array_reshape(neap_array *array, int ndim, const int64_t *shape,
                                 neap_array **out);
 NEAP_API int neap_array_slice(neap_array *array, int64_t begin, int64_t end, neap_array **out);
@@ -281,8 +287,9 @@ NEAP_API int neap_array_data(neap_array *array, void **out);
 /* Waits until the array's value is there; returns its late error, once. */
 NEAP_API int neap_array_wait(neap_array *array);
 
-/* Queued assignments to an array. fill converts; copy converts neither dtype
- * (NEAP_EDTYPE) nor shape, but crosses devices, and from row-sparse to row-sparse. */
+/* Queued assignments to an array. fill converts (integers saturate; a row-sparse array
+ * takes 0 only, and has no rows then); copy converts neither dtype (NEAP_EDTYPE) nor
+ * shape, but crosses devices, and from row-sparse to row-sparse. */
 NEAP_API int neap_array_fill(neap_array *array, double value);
 NEAP_API int neap_array_copy(neap_array *from, neap_array *to);
 /* array[i] = start + i * step, by element. */
@@ -301,20 +308,22 @@ NEAP_API int neap_op_find(const char *name);
 NEAP_API const char *neap_op_name(int op);
 
 /* Everywhere below, *out is NULL for a new array, or an array to write to, of the
- * very shape and dtype of the result; it may be one of the inputs where that is
- * an element-wise operation. Inputs and outputs are dense, of one context and one
- * device.
+ * very shape and dtype of the result. It may be an input, or overlap one: all inputs
+ * are read as they were. Inputs and outputs are dense, of one context and one device
+ * (add_n crosses devices; row-sparse where it says so).
  *
  * Element by element, with broadcasting as in NumPy: `inputs` has as many places
  * as the operation takes arrays; NULL stands for the number at the same place of
  * `numbers`. Operations with settings (clip: low, high) take them from `numbers`
  * after the inputs' places. `numbers` may be NULL if none is needed. Arrays must
- * share one dtype (NEAP_EDTYPE otherwise); at least one input is an array. */
+ * share one dtype (NEAP_EDTYPE otherwise), and numbers must be values of it (0.5 is no
+ * int32: NEAP_EDTYPE); at least one input is an array. */
 NEAP_API int neap_map(int op, neap_array *const *inputs, const double *numbers, neap_array **out);
 
 /* Along one axis (negative: from the end), or NEAP_ALL_AXES. Reductions (sum mean
  * max min argmax norm) drop the axis, or keep it with length 1; softmax and
- * log_softmax keep the shape. */
+ * log_softmax keep the shape. Sums of integers and argmax are int64. An axis without
+ * elements has no max, min or argmax: NEAP_ESHAPE. */
 enum { NEAP_ALL_AXES = 1000 };
 NEAP_API int neap_reduce(int op, neap_array *array, int axis, int keep, neap_array **out);
 
@@ -331,8 +340,8 @@ NEAP_API int neap_transpose(neap_array *array, const int *axes, neap_array **out
 NEAP_API int neap_concat(int count, neap_array *const *arrays, int axis, neap_array **out);
 NEAP_API int neap_stack(int count, neap_array *const *arrays, int axis, neap_array **out);
 /* Rows of the first dimension by int32 or int64 indices of any shape; the result
- * has shape indices.shape + array.shape[1:]. An index out of range is a late
- * error. */
+ * has shape indices.shape + array.shape[1:]. An index out of range, such as one below
+ * 0, is a late error. */
 NEAP_API int neap_take(neap_array *array, neap_array *indices, neap_array **out);
 /* Converted to another dtype; as a C cast, floats to integers saturating. Dense or
  * row-sparse. */

@@ -393,8 +393,9 @@ static void check_product(int dtype, int m, int k, int n, int ta, int tb) {
 }
 
 static void products_are_those_of_plain_loops(void) {
-  static const int sizes[][3] = {{2, 3, 4}, {1, 1, 1},    {5, 1, 3},      {3, 0, 2},      {0, 3, 2},
-                                 {1, 7, 0}, {33, 65, 17}, {130, 784, 65}, {257, 300, 190}};
+  static const int sizes[][3] = {{2, 3, 4},       {1, 1, 1},      {5, 1, 3},    {3, 0, 2},
+                                 {0, 3, 2},       {1, 7, 0},      {33, 65, 17}, {130, 784, 65},
+                                 {257, 300, 190}, {300, 210, 400}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (int t = 0; t < 4; t++) {
       check_product(NEAP_FLOAT32, sizes[i][0], sizes[i][1], sizes[i][2], t & 1, t >> 1);
