@@ -95,6 +95,10 @@ local function restore(run, saved, path)
       attempt(loaded.copyto, loaded, p[part])
     end
   end
+  if saved.batch > run.batches or saved.epoch < 1 then fail(path .. ': is damaged') end
+  if saved.epoch > run.options.epochs then
+    fail(('--epochs %d: the run to resume is in epoch %d'):format(run.options.epochs, saved.epoch))
+  end
   run.epoch, run.batch, run.updates = saved.epoch, saved.batch, saved.updates
   for _, line in ipairs(saved.lines) do
     if not run.history:read_line(line) then fail(path .. ': is damaged: ' .. line) end
@@ -104,12 +108,12 @@ end
 
 local function start(opts, train, saved, path)
   local run = new_run(opts, train)
-  local settings = {
-    learning_rate = opts.lr,
+  run.lr = opts.lr or attempt(neap.optim.create, opts.optimizer):get('learning_rate')
+  local optimizer = attempt(neap.optim.create, opts.optimizer, {
+    learning_rate = run.lr,
+    lr_scheduler = neap.lr_scheduler.cosine { max_update = opts.epochs * run.batches },
     rescale_grad = 1 / opts['batch-size'], -- gradients are sums; this makes them means
-  }
-  local optimizer = attempt(neap.optim.create, opts.optimizer, settings)
-  run.lr = optimizer:get('learning_rate')
+  })
   local states = saved and restore(run, saved, path)
   for layer, p in ipairs(run.first) do
     for _, part in ipairs(PARTS) do

@@ -78,7 +78,8 @@ function M.read(path, ndim)
   local file = zlib.gzopen(path, 'rb')
   if file == nil then return nil, path .. ': cannot be opened', true end
   local bytes, shape = read_open(file, ndim)
-  zlib.gzclose(file)
+  -- A file cut within the check sum at its end is noticed here only.
+  if zlib.gzclose(file) ~= 0 and bytes then return nil, 'it ends too early' end
   return bytes, shape
 end
 

@@ -6,9 +6,6 @@ local data = require 'fashion.data'
 
 local M = {}
 
--- An option's name and argument, its text, its value when not given, and what reads it.
--- `fixed`: a resumed run cannot have another, since what was saved depends on it.
-
 local function whole(low, high)
   return function(text)
     local n = tonumber(text)
@@ -28,6 +25,8 @@ local function text_of_any(text)
   return nil, 'an empty value'
 end
 
+-- An option's name and argument, what reads it (a value, or nil and why not), its default, its
+-- text. `fixed`: a resumed run cannot have another, since what was saved depends on it.
 local OPTIONS = {
   { 'devices', 'N', whole(1, 64), 2, 'Logical devices a batch is split over.' },
   { 'kv', 'TYPE', text_of_any, 'local', 'Type of the store: local, device, ...' },
@@ -64,7 +63,11 @@ local function make_parser(program)
   for _, o in ipairs(OPTIONS) do
     local text = o[5]
     if o[4] ~= nil then text = ('%s Default: %s.'):format(text, o[4]) end
-    parser:option('--' .. o[1], text):argname(o[2]):convert(o[3]):target(o[1])
+    parser:option('--' .. o[1], text):argname(o[2]):target(o[1]):convert(function(value)
+      local read, why = o[3](value)
+      if read == nil then return nil, ('--%s: %s'):format(o[1], why) end
+      return read
+    end)
   end
   parser:option('--resume', 'Go on from a checkpoint that Ctrl-C left.'):argname('FILE')
     :convert(text_of_any)

@@ -12,6 +12,16 @@ local BAR_CELLS = 24
 local REDRAW, REPORT = 0.1, 5 -- seconds between two drawings, and between two plain lines
 local EIGHTHS = { '▏', '▎', '▍', '▌', '▋', '▊', '▉' }
 
+-- Whether the terminal is told to show more than ASCII.
+local function knows_utf8()
+  for _, name in ipairs { 'LC_ALL', 'LC_CTYPE', 'LANG' } do -- the first that is set counts
+    local value = os.getenv(name)
+    if value and value ~= '' then return value:lower():find('utf%-?8') ~= nil end
+  end
+  return false
+end
+local UTF8 = knows_utf8()
+
 --- Seconds on a clock that never jumps.
 ---@return number
 function M.now()
@@ -34,11 +44,15 @@ function M.new(epochs, batches, images)
 end
 
 local function bar(part)
+  if not UTF8 then
+    local cells = math.floor(part * BAR_CELLS)
+    return '[' .. ('#'):rep(cells) .. ('.'):rep(BAR_CELLS - cells) .. ']'
+  end
   local eighths = math.floor(part * BAR_CELLS * 8)
   local full = math.floor(eighths / 8)
   local text = ('█'):rep(full) .. (EIGHTHS[eighths % 8] or '')
   local cells = full + (eighths % 8 > 0 and 1 or 0)
-  return text .. (' '):rep(BAR_CELLS - cells)
+  return '▕' .. text .. (' '):rep(BAR_CELLS - cells) .. '▏'
 end
 
 function M:rate()
@@ -67,7 +81,7 @@ function M:batch(epoch, batch, loss)
   self.shown = now
   local digits = #tostring(self.epochs)
   if self.terminal then
-    draw(('epoch %' .. digits .. 'd/%d ▕%s▏ loss %.4f  %6.0f images/s'):format(epoch,
+    draw(('epoch %' .. digits .. 'd/%d %s loss %.4f  %6.0f images/s'):format(epoch,
       self.epochs, bar(batch / self.batches), loss(), self:rate()))
   else
     print(('epoch %' .. digits .. 'd/%d  batch %d/%d  loss %.4f  %.0f images/s'):format(epoch,
