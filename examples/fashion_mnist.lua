@@ -267,6 +267,7 @@ local function draw(run, accuracy)
 end
 
 local function main()
+  io.stdout:setvbuf('line') -- a log shows where training is, too
   local given = options.parse(arg)
   local saved, why
   if given.resume then

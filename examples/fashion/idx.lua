@@ -34,18 +34,18 @@ local function big_endian(bytes, at)
   return word % 2 ^ 32
 end
 
---- Reads exactly `size` bytes: true, or nil and what is wrong.
-local function fill(file, to, size)
-  local got = zlib.gzread(file, to, size)
-  if got == size then return true end
+--- Reads `size` bytes, and `more` if there are any: how many came, or nil and what is wrong.
+local function fill(file, to, size, more)
+  local got = zlib.gzread(file, to, size + more)
+  if got >= size then return got end
   if got >= 0 then return nil, 'it ends too early' end
-  return nil, ffi.string(zlib.gzerror(file, ffi.new('int[1]'))):gsub('^.*: ', '')
+  return nil, (ffi.string(zlib.gzerror(file, ffi.new('int[1]'))):gsub('^.*: ', ''))
 end
 
 local function read_open(file, ndim)
   local header = ffi.new('uint8_t[?]', 4 + 4 * ndim)
-  local ok, why = fill(file, header, 4 + 4 * ndim)
-  if not ok then return nil, why end
+  local got, why = fill(file, header, 4 + 4 * ndim, 0)
+  if not got then return nil, why end
   if header[0] ~= 0 or header[1] ~= 0 or header[2] ~= UINT8 or header[3] ~= ndim then
     return nil, ('it is no idx file of %d dimensions of bytes'):format(ndim)
   end
@@ -55,13 +55,11 @@ local function read_open(file, ndim)
     size = size * shape[i]
     if size == 0 or size > LARGEST then return nil, 'its header holds impossible sizes' end
   end
-  local bytes = ffi.new('uint8_t[?]', size)
-  ok, why = fill(file, bytes, size)
-  if not ok then return nil, why end
-  -- Reading on to the end is what makes zlib compare the check sum.
-  local more = zlib.gzread(file, header, 1)
-  if more > 0 then return nil, 'it holds more than its header says' end
-  if more < 0 then return nil, 'its check sum is wrong' end
+  -- One byte more is asked for, because zlib compares the check sum only when it gets there.
+  local bytes = ffi.new('uint8_t[?]', size + 1)
+  got, why = fill(file, bytes, size, 1)
+  if not got then return nil, why end
+  if got > size then return nil, 'it holds more than its header says' end
   return bytes, shape
 end
 
@@ -78,7 +76,7 @@ function M.read(path, ndim)
   local file = zlib.gzopen(path, 'rb')
   if file == nil then return nil, path .. ': cannot be opened', true end
   local bytes, shape = read_open(file, ndim)
-  -- A file cut within the check sum at its end is noticed here only.
+  -- A file that is cut within its check sum is noticed here only.
   if zlib.gzclose(file) ~= 0 and bytes then return nil, 'it ends too early' end
   return bytes, shape
 end

@@ -29,16 +29,14 @@ function M.now()
   return t.tv_sec + t.tv_nsec * 1e-9
 end
 
---- @param epochs integer
+---@param epochs integer
 ---@param batches integer in an epoch
 ---@param images integer in a batch
 function M.new(epochs, batches, images)
-  io.stdout:setvbuf('line')
-  local now = M.now()
+  local now, terminal = M.now(), unistd.isatty(STDOUT) ~= nil
   return setmetatable({
-    epochs = epochs, batches = batches, images = images,
-    terminal = unistd.isatty(STDOUT) ~= nil,
-    shown = now, -- when something was shown last
+    epochs = epochs, batches = batches, images = images, terminal = terminal,
+    shown = terminal and 0 or now, -- when something was shown last: a bar is there at once
     began = now, done = 0, -- when this epoch began, and batches since
   }, M)
 end
@@ -94,7 +92,7 @@ end
 function M:line(text)
   if self.terminal then draw('') end
   print(text)
-  self.shown = M.now()
+  if not self.terminal then self.shown = M.now() end
 end
 
 return M

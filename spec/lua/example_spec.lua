@@ -289,7 +289,7 @@ describe('examples/fashion_mnist.lua', function()
       :format(PROGRAM, small, new_folder(), SHORT:gsub('epochs 2', 'epochs 30')))
     local terminal = pipe:read('*a')
     pipe:close()
-    assert.truthy(terminal:find('\repoch +%d+/30 .*images/s\27%[K'))
+    assert.truthy(terminal:find('\repoch +%d+/30 .*images/s\27%[K'), terminal)
   end)
 
   it('says what is wrong with an option, in one line and without a traceback', function()
@@ -386,7 +386,7 @@ describe('data that is missing or damaged', function()
     names_it(IMAGES, function(path) -- the check sum at the end
       local bytes = read(path)
       write(path, bytes:sub(1, -9) .. string.char((bytes:byte(-8) + 1) % 256) .. bytes:sub(-7))
-    end, 'check sum')
+    end, 'incorrect data check')
     names_it(IMAGES, holding(idx_bytes({ 600, 28, 28 }, '')), 'ends too early')
     names_it(LABELS, holding(idx_bytes({ 100 }, ('\1'):rep(101))), 'more than its header')
     names_it(LABELS, holding(idx_bytes({ 10, 10 }, ('\1'):rep(100))), 'no idx file')
@@ -402,7 +402,7 @@ describe('data that is missing or damaged', function()
 end)
 
 describe('Ctrl-C', function()
-  local RUN = { '--epochs', '40', '--batch-size', '20', '--seed', '3' }
+  local RUN = { '--epochs', '160', '--batch-size', '20', '--seed', '3' }
 
   local function arguments(out, ...)
     local list = { '--data', small, '--out', out, ... }
@@ -423,13 +423,13 @@ describe('Ctrl-C', function()
   it('saves; the command it prints goes on to the very same weights and curves', function()
     local whole, _, whole_out = trained(table.concat(RUN, ' '))
     local out = new_folder()
-    local how, status, output = interrupted(arguments(out), 'epoch  2/40', signal.SIGINT)
+    local how, status, output = interrupted(arguments(out), 'epoch   2/160', signal.SIGINT)
     assert.equal('exited', how)
     assert.equal(130, status, output)
     assert.falsy(exists(out .. '/weights.safetensors'))
     local first = tonumber(read(out .. '/checkpoint'):match('at updates (%d+)'))
 
-    how, status, output = interrupted(resume_words(output), 'epoch 20/40', signal.SIGTERM)
+    how, status, output = interrupted(resume_words(output), 'epoch  20/160', signal.SIGTERM)
     assert.equal('exited', how)
     assert.equal(128 + 15, status, output)
     local second = tonumber(read(out .. '/checkpoint'):match('at updates (%d+)'))
@@ -444,7 +444,7 @@ describe('Ctrl-C', function()
 
   it('leaves what a resumed run refuses to mix, or to read when damaged', function()
     local out = new_folder()
-    local _, status, output = interrupted(arguments(out), 'epoch  1/40', signal.SIGINT)
+    local _, status, output = interrupted(arguments(out), 'epoch   1/160', signal.SIGINT)
     assert.equal(130, status, output)
     local path = out .. '/checkpoint'
     local text = read(path)
