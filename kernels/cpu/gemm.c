@@ -22,6 +22,25 @@ static void omp_set_num_threads(int threads) {
 }
 #endif
 
+/* y = alpha M x + beta y, M as it lies in memory or transposed. */
+static void gemv(int dtype, int transposed, int rows, int columns, double alpha, const void *matrix,
+                 int ld, const void *x, int step_x, double beta, void *y, int step_y) {
+  const CBLAS_TRANSPOSE t = transposed ? CblasTrans : CblasNoTrans;
+  if (beta == 0) { /* some versions multiply what is there, which may be no number */
+    const int length = transposed ? columns : rows;
+    for (int i = 0; i < length; i++)
+      if (dtype == NEAP_K_F32)
+        ((float *)y)[(size_t)i * (size_t)step_y] = 0;
+      else
+        ((double *)y)[(size_t)i * (size_t)step_y] = 0;
+  }
+  if (dtype == NEAP_K_F32)
+    cblas_sgemv(CblasRowMajor, t, rows, columns, (float)alpha, matrix, ld, x, step_x, (float)beta,
+                y, step_y);
+  else
+    cblas_dgemv(CblasRowMajor, t, rows, columns, alpha, matrix, ld, x, step_x, beta, y, step_y);
+}
+
 int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha,
                       const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
                       int64_t ldc) {
@@ -36,7 +55,13 @@ int NEAP_KERNEL(gemm)(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
   const CBLAS_TRANSPOSE transpose_b = tb ? CblasTrans : CblasNoTrans;
   const int threads = omp_get_max_threads();
   if (threads != 1) omp_set_num_threads(1);
-  if (dtype == NEAP_K_F32) {
+  if (k > 0 && n == 1) { /* gemm would first rearrange the whole matrix: three times as slow */
+    gemv(dtype, ta, (int)(ta ? k : m), (int)(ta ? m : k), alpha, a, la, b, tb ? 1 : lb, beta, c,
+         lc);
+  } else if (k > 0 && m == 1) {
+    gemv(dtype, !tb, (int)(tb ? n : k), (int)(tb ? k : n), alpha, b, lb, a, ta ? la : 1, beta, c,
+         1);
+  } else if (dtype == NEAP_K_F32) {
     cblas_sgemm(CblasRowMajor, transpose_a, transpose_b, (int)m, (int)n, (int)k, (float)alpha, a,
                 la, b, lb, (float)beta, c, lc);
   } else {

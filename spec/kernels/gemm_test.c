@@ -38,8 +38,8 @@ static void product(int dtype, int ta, int tb, int m, int n, int k, double alpha
 }
 
 static void products_of_all_kinds(void) {
-  static const int sizes[][3] = {{1, 1, 1},   {3, 5, 7},    {17, 1, 9},
-                                 {1, 19, 30}, {33, 32, 31}, {4, 4, 0}};
+  static const int sizes[][3] = {{1, 1, 1},   {3, 5, 7},   {17, 1, 9}, {1, 19, 30}, {33, 32, 31},
+                                 {36, 1, 37}, {1, 36, 37}, {1, 1, 39}, {4, 4, 0}};
   for (int dtype = NEAP_K_F32; dtype <= NEAP_K_F64; dtype++)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
       for (int t = 0; t < 4; t++) {

@@ -22,6 +22,11 @@ static void *multiply(void *arg) {
   for (int round = 0; round < ROUNDS; round++) {
     CHECK(gemm(NEAP_K_F32, 1, 0, M, N, K, 1, w->a, M, w->b, N, 0, w->got, N) == NEAP_K_OK);
     w->wrong += memcmp(w->got, w->expected, sizeof w->got) != 0;
+    /* A row and a column alone, which go another way. */
+    CHECK(gemm(NEAP_K_F32, 1, 0, 1, N, K, 1, w->a, M, w->b, N, 0, w->got, N) == NEAP_K_OK);
+    w->wrong += memcmp(w->got, w->expected, N * sizeof *w->got) != 0;
+    CHECK(gemm(NEAP_K_F32, 1, 0, M, 1, K, 1, w->a, M, w->b, N, 0, w->got, 1) == NEAP_K_OK);
+    for (int i = 0; i < M; i++) w->wrong += w->got[i] != w->expected[i * N];
   }
   return NULL;
 }
