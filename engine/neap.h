@@ -20,7 +20,8 @@
  *             failure nothing was queued and nothing was changed; an out
  *             parameter is left as it was.
  *   Waiting   Work is queued on the context's engine, and the call returns at
- *             once. Functions that wait say "Waits".
+ *             once. Functions that wait say "Waits". Who queues faster than the
+ *             engine runs, by 65,536 operations, is held back and made to help.
  *   Order     Work on one array runs in the order in which it was queued, as if
  *             serially; results never depend on timing or on the number of
  *             threads.

@@ -20,13 +20,14 @@
 #include "work.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 enum {
   SPIN_ROUNDS = 2000,      /* looks at the queue before a thread sleeps: about 20 microseconds */
   CHAIN_MAX = 64,          /* successors run directly before the queue gets its turn */
   NEST_MAX = 8,            /* quick operations that start quick operations */
   BACKLOG_MAX = 64 * 1024, /* operations queued before who queues more must help */
-  BACKLOG_STEP = 256,      /* operations between two looks at that, and helped with then */
+  BACKLOG_STEP = 256,      /* operations between two looks at that */
   TEXT_MAX = 512,          /* longest text of a failure */
 };
 
@@ -219,10 +220,18 @@ static void run_here(neap_sched *sched, neap_work *work) {
   for (int part = 0, parts = work->parts; part < parts; part++) run_part(sched, work, part, NULL);
 }
 
+/* Whoever queues faster than the engine runs takes part in the work, or waits while there is none
+ * that can be begun, until the backlog is short enough again: what is queued is memory. */
+static void lighten(neap_sched *sched) {
+  const struct timespec moment = {0, 50000};
+  while (neap_backlog(sched) > BACKLOG_MAX && !atomic_load(&sched->paused))
+    if (!neap_run_one(sched)) nanosleep(&moment, NULL);
+}
+
 void neap_work_submit(neap_work *work) {
   neap_sched *sched = work->sched;
-  if (atomic_load_explicit(&sched->context->closed, memory_order_relaxed) &&
-      work->kind == NEAP_WORK_POOLED) {
+  bool pooled = work->kind == NEAP_WORK_POOLED;
+  if (atomic_load_explicit(&sched->context->closed, memory_order_relaxed) && pooled) {
     neap_work_discard(work);
     return;
   }
@@ -230,7 +239,7 @@ void neap_work_submit(neap_work *work) {
   bool paused = atomic_load_explicit(&sched->paused, memory_order_relaxed);
   bool on_the_spot =
       !paused && (sched->naive || (work->quick && work->parts == 1)) && depth < NEST_MAX;
-  if (on_the_spot && work->kind == NEAP_WORK_POOLED && work->num_slots + work->num_writes == 0) {
+  if (on_the_spot && pooled && work->num_slots + work->num_writes == 0) {
     /* Waits for nothing. */
     work->counted = false;
     run_here(sched, work);
@@ -248,9 +257,8 @@ void neap_work_submit(neap_work *work) {
   if (sched->naive)
     while (neap_run_one(sched)) {
     }
-  else if (seq % BACKLOG_STEP == 0 && neap_backlog(sched) > BACKLOG_MAX)
-    for (int i = 0; i < BACKLOG_STEP && neap_run_one(sched); i++) {
-    }
+  else if (pooled && seq % BACKLOG_STEP == 0)
+    lighten(sched);
 }
 
 /* ---- Public: operations and variables

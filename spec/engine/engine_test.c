@@ -331,6 +331,31 @@ static void stopping_runs_what_is_queued_and_starting_goes_on(void) {
   neap_var_close(var);
 }
 
+static int busy_run(neap_task *task, void *arg) {
+  for (volatile int i = 0; i < 1000; i++) {
+  }
+  ++*(int *)arg;
+  return NEAP_OK;
+}
+
+/* What is queued is memory: even along one chain, where who queues cannot help. */
+static void the_backlog_is_bounded(void) {
+  enum { OPS = 100000, MOST = 66000 };
+  neap_context *context = context_with(NEAP_ENGINE_THREADED, 1);
+  neap_var *var;
+  OK(neap_var_create(context, &var));
+  int count = 0;
+  for (int i = 0; i < OPS; i++) {
+    push(context, busy_run, &count, NULL, var);
+    if (i % 1000 == 0) CHECK(neap_counter(context, NEAP_COUNT_PENDING) < MOST);
+  }
+  CHECK(neap_counter(context, NEAP_COUNT_PENDING) < MOST);
+  OK(neap_var_wait(var));
+  CHECK(count == OPS);
+  neap_var_close(var);
+  neap_context_close(context);
+}
+
 static int waits_run(neap_task *task, void *arg) {
   return neap_var_wait(arg) == NEAP_EINVAL ? NEAP_OK : NEAP_EFAILED;
 }
@@ -509,6 +534,7 @@ int main(void) {
   higher_priorities_run_first();
   variables_may_be_closed_while_in_use();
   stopping_runs_what_is_queued_and_starting_goes_on();
+  the_backlog_is_bounded();
   waiting_inside_an_operation_is_refused();
   threads_may_push_at_once(NEAP_ENGINE_NAIVE, 0);
   threads_may_push_at_once(NEAP_ENGINE_THREADED, 0);
