@@ -19,7 +19,7 @@ const char *gzerror(gzFile file, int *number);
 local M = {}
 
 local UINT8 = 8
-local LARGEST = 2 ^ 30 -- bytes; whatever a header says, no more is asked of memory
+local LARGEST = 2 ^ 28 -- bytes; whatever a header says, no more is asked of memory
 
 -- The library without the development package's link has its version in its name.
 local function load_zlib()
