@@ -13,9 +13,9 @@
 #include <string.h>
 
 enum {
-  QUICK = 4096,      /* elements that one thread updates faster than it wakes another */
-  SPARSE_PARTS = 8,  /* of a row-sparse update: how many rows there will be is not known yet */
-  MOST_PARTS = 4096, /* larger runs give each part several grains */
+  QUICK = 4096,     /* elements that one thread updates faster than it wakes another */
+  SPARSE_PARTS = 8, /* of a row-sparse update: how many rows there will be is not known yet */
+  MOST_PARTS = 64,  /* larger runs give each part several grains, one after the other */
   ERROR_TEXT = 256,
 };
 
@@ -156,7 +156,10 @@ static neap_p_run local_run(const update_job *job) {
 
 static void run_grains(const update_job *job, const neap_p_run *run, int number, int part) {
   int64_t grains = neap_p_run_grains(run);
-  for (int64_t g = part; g < grains; g += job->parts) neap_p_run_part(run, number, g);
+  int64_t each = grains / job->parts,
+          more = grains % job->parts; /* the first `more` have one more */
+  int64_t begin = part * each + (part < more ? part : more), end = begin + each + (part < more);
+  for (int64_t g = begin; g < end; g++) neap_p_run_part(run, number, g);
 }
 
 /* The first pass of a program with scalars of its own: what they are is known only now, and parts

@@ -7,7 +7,9 @@
  * pairing heap (Fredman et al. 1986) for the rest; both link the operations themselves, so
  * nothing here allocates.
  *
- * An operation in several parts stays first in line until its last part is taken.
+ * An operation in several parts stays first in line until all of them are taken. Half of the
+ * threads take them from the end: so a thread tends to get the same part of an array each time, and
+ * finds it in its own cache.
  */
 #include "work.h"
 
@@ -90,7 +92,7 @@ static void sort_in(neap_ready *ready, neap_work *newest) {
   atomic_fetch_add(&ready->stored, count);
 }
 
-neap_work *neap_ready_take(neap_ready *ready, int *part) {
+neap_work *neap_ready_take(neap_ready *ready, bool last, int *part) {
   if (!neap_ready_any(ready)) return NULL;
   pthread_mutex_lock(&ready->pick);
   /* What is in the inbox came later, so it matters only if it may have a higher priority. Not to
@@ -101,8 +103,8 @@ neap_work *neap_ready_take(neap_ready *ready, int *part) {
   bool from_heap = ready->heap && (!ready->first || ready->heap->priority > 0);
   neap_work *work = from_heap ? ready->heap : ready->first;
   if (work) {
-    *part = work->next_part++;
-    if (work->next_part == work->parts) {
+    *part = last ? --work->end_part : work->next_part++;
+    if (work->next_part == work->end_part) {
       if (from_heap) {
         ready->heap = without_root(work);
         atomic_fetch_sub(&ready->prioritised, 1);

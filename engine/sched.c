@@ -69,6 +69,7 @@ static void finish(neap_sched *sched, neap_work *work, successor *then);
 
 /* A work whose turn has come: to the queue, with a look whether somebody should wake (S1). */
 static void offer(neap_sched *sched, neap_work *work) {
+  work->end_part = work->parts;
   neap_ready_add(&sched->ready, work);
   if (atomic_load(&sched->searching) == 0) neap_wake_one(sched);
 }
@@ -156,9 +157,9 @@ static void run_chain(neap_sched *sched, neap_work *work, int part) {
 }
 
 /* Takes one piece of work from the queue and runs it. */
-bool neap_run_one(neap_sched *sched) {
+bool neap_run_one(neap_sched *sched, bool last) {
   int part;
-  neap_work *work = neap_ready_take(&sched->ready, &part);
+  neap_work *work = neap_ready_take(&sched->ready, last, &part);
   if (!work) return false;
   if (neap_ready_any(&sched->ready) && atomic_load(&sched->searching) == 0) neap_wake_one(sched);
   run_chain(sched, work, part);
@@ -170,7 +171,7 @@ void neap_help(neap_parker *parker, bool worker) {
   neap_sched *sched = parker->sched;
   for (;;) {
     if (atomic_load_explicit(&parker->done, memory_order_acquire)) return;
-    if (neap_run_one(sched)) continue;
+    if (neap_run_one(sched, parker->last)) continue;
     if (worker && atomic_load(&sched->stopping)) return;
     atomic_fetch_add(&sched->searching, 1);
     bool found = false;
@@ -225,7 +226,7 @@ static void run_here(neap_sched *sched, neap_work *work) {
 static void lighten(neap_sched *sched) {
   const struct timespec moment = {0, 50000};
   while (neap_backlog(sched) > BACKLOG_MAX && !atomic_load(&sched->paused))
-    if (!neap_run_one(sched)) nanosleep(&moment, NULL);
+    if (!neap_run_one(sched, false)) nanosleep(&moment, NULL);
 }
 
 void neap_work_submit(neap_work *work) {
@@ -255,7 +256,7 @@ void neap_work_submit(neap_work *work) {
   }
   if (depth > 0 || paused) return;
   if (sched->naive)
-    while (neap_run_one(sched)) {
+    while (neap_run_one(sched, false)) {
     }
   else if (pooled && seq % BACKLOG_STEP == 0)
     lighten(sched);

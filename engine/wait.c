@@ -109,7 +109,7 @@ int neap_poll(neap_context *context, int64_t microseconds) {
   int count = 0;
   if (neap_depth_in(context->sched) > 0) return 0;
   do {
-    if (!neap_run_one(context->sched)) break;
+    if (!neap_run_one(context->sched, false)) break;
     count++;
   } while (now_us() < end);
   return count;

@@ -65,7 +65,7 @@ struct neap_work {
   neap_failure *failure; /* inherited or its own */
   neap_work *child;      /* heap */
   int num_slots, num_writes;
-  int next_part; /* under ready->pick */
+  int next_part, end_part; /* not taken yet; under ready->pick */
   int priority;
   atomic_int failed_part; /* lowest part that failed */
   unsigned char kind, batch, size_class;
@@ -96,6 +96,7 @@ struct neap_task {
 typedef struct neap_parker {
   pthread_cond_t cond;
   bool listed, woken;
+  bool last; /* takes parts from the end; see ready.c */
   atomic_bool done;
   neap_sched *sched;
   struct neap_parker *next;
@@ -118,8 +119,8 @@ void neap_ready_add(neap_ready *ready, neap_work *work);
 static inline bool neap_ready_any(neap_ready *ready) {
   return atomic_load(&ready->stored) > 0 || atomic_load(&ready->inbox);
 }
-/* Takes the first, or one part of it; NULL if there is none. */
-neap_work *neap_ready_take(neap_ready *ready, int *part);
+/* Takes the first, or its first or `last` part; NULL if there is none. */
+neap_work *neap_ready_take(neap_ready *ready, bool last, int *part);
 
 struct neap_sched {
   neap_context *context;
@@ -186,7 +187,7 @@ void neap_parker_leave(neap_parker *parker);
 int neap_depth_in(const neap_sched *sched); /* operations the calling thread is inside of */
 uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *ready);
 void neap_made_ready(void *successor, neap_work *work);
-bool neap_run_one(neap_sched *sched); /* false if there is nothing to run */
+bool neap_run_one(neap_sched *sched, bool last); /* false if there is nothing to run */
 /* Works until parker->done, or, for a worker, until the engine stops. */
 void neap_help(neap_parker *parker, bool worker);
 int64_t neap_backlog(neap_sched *sched); /* operations queued and not complete */

@@ -19,6 +19,7 @@ static void *worker_main(void *p) {
   if (options->thread_start) options->thread_start(options->user, arg.index);
   neap_parker parker;
   neap_parker_init(&parker, sched);
+  parker.last = arg.index % 2 == 0;
   neap_help(&parker, true);
   pthread_cond_destroy(&parker.cond);
   return NULL;
@@ -67,7 +68,7 @@ int neap_start(neap_context *context) {
   atomic_store(&sched->paused, false);
   int status = start_workers(sched);
   if (sched->naive) /* what was queued meanwhile */
-    while (neap_run_one(sched)) {
+    while (neap_run_one(sched, false)) {
     }
   pthread_mutex_unlock(&sched->control);
   return status;
@@ -118,7 +119,7 @@ void neap_sched_close(neap_sched *sched) {
   while (neap_backlog(sched) > 0); /* operations that queued more */
   atomic_store(&sched->context->closed, true);
   stop_workers(sched);
-  while (neap_run_one(sched)) {
+  while (neap_run_one(sched, false)) {
   }
   pthread_mutex_unlock(&sched->control);
 }

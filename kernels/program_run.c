@@ -16,6 +16,7 @@ enum {
   /* Not a power of two: registers at the same place of each page slow stores and loads down. */
   BLOCK = 960,
   LANES = 8,
+  FINE_GRAIN = 16384, /* of a plan without sums, whose results depend on no cut */
 };
 
 /* ---- Scalars ------------------------------------------------------------------------------- */
@@ -81,7 +82,7 @@ void neap_p_run_scalars(neap_p_run *run, int number) {
 /* ---- Elements ------------------------------------------------------------------------------ */
 
 static int64_t grain_elements(const neap_p_plan *plan, int64_t row) {
-  if (!plan->row_sums) return NEAP_K_GRAIN;
+  if (!plan->row_sums) return plan->most_totals ? NEAP_K_GRAIN : FINE_GRAIN;
   return row >= NEAP_K_GRAIN ? row : NEAP_K_GRAIN / row * row;
 }
 
