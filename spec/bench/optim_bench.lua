@@ -11,7 +11,9 @@ local build, only = arg[1] or 'build/release', arg[2]
 local threads = tonumber(os.getenv 'NEAP_BENCH_THREADS')
 if not threads then -- the engine's threads are chosen when it starts: one process for each number
   for _, n in ipairs { 1, 2 } do
-    os.execute(('NEAP_BENCH_THREADS=%d NEAP_NUM_THREADS=%d luajit %s %s %s'):format(
+    -- OpenMP's threads must not spin on while Neap's work: there is a core for each, no more.
+    os.execute(('OMP_WAIT_POLICY=passive NEAP_BENCH_THREADS=%d NEAP_NUM_THREADS=%d luajit %s %s %s')
+      :format(
       n, n - 1, arg[0], build, only or ''))
   end
   os.exit(0)
