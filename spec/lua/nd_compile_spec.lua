@@ -43,7 +43,10 @@ describe('hot Lua', function()
     it('compiles: ' .. name, function()
       local output = report(body)
       assert.truthy(output:find('%[TRACE +%d+ [^\n]*:6 loop%]'), output)
-      assert.falsy(output:find('NYI', 1, true), output)
+      -- Where a trace happens to begin inside a function that returns, it is given up for that,
+      -- and the loop begins its own: which functions get hot first is up to the system.
+      local others = output:gsub('NYI: return to lower frame', '')
+      assert.falsy(others:find('NYI', 1, true), output)
       assert.falsy(output:find('blacklisted', 1, true), output)
     end)
   end
