@@ -11,12 +11,15 @@ local function read(path)
   return bytes
 end
 
+-- What a reader is told to put on LUA_PATH.
+local LUA_PATH = ("LUA_PATH='%slua/?.lua;%slua/?/init.lua;;'"):format(here, here)
+
 local function run(source)
   local path = os.tmpname()
   local file = assert(io.open(path, 'wb'))
   file:write(source)
   file:close()
-  local pipe = io.popen('luajit ' .. path .. ' 2>&1')
+  local pipe = io.popen(('%s luajit %s 2>&1'):format(LUA_PATH, path))
   local output = pipe:read('*a')
   pipe:close()
   os.remove(path)
