@@ -45,7 +45,8 @@ const char *neap_status_name(int status) {
       [NEAP_EKEY] = "NEAP_EKEY",       [NEAP_EEXIST] = "NEAP_EEXIST",
       [NEAP_EIO] = "NEAP_EIO",         [NEAP_EFORMAT] = "NEAP_EFORMAT",
       [NEAP_ENOTSUP] = "NEAP_ENOTSUP", [NEAP_ECLOSED] = "NEAP_ECLOSED",
-      [NEAP_EFAILED] = "NEAP_EFAILED"};
+      [NEAP_EFAILED] = "NEAP_EFAILED", [NEAP_ETIMEOUT] = "NEAP_ETIMEOUT",
+      [NEAP_ELOST] = "NEAP_ELOST",     [NEAP_EDENIED] = "NEAP_EDENIED"};
   return status >= 0 && status < NEAP_NUM_STATUS ? names[status] : "unknown status";
 }
 

@@ -11,6 +11,8 @@
  *   neap_program    an update rule, recorded and verified
  *   neap_optimizer  programs, settings and states: what a store updates with
  *   neap_store      keys: init, push, pull
+ *   neap_server     holds a share of the keys of stores across processes
+ *   neap_scheduler  introduces workers and servers to each other
  *   neap_file       named arrays read from .npy, .npz or .safetensors
  *
  * Rules that hold for every function unless it says otherwise:
@@ -73,6 +75,8 @@ typedef struct neap_optimizer neap_optimizer;
 typedef struct neap_store neap_store;
 typedef struct neap_file neap_file;
 typedef struct neap_task neap_task;
+typedef struct neap_scheduler neap_scheduler;
+typedef struct neap_server neap_server;
 
 enum neap_status {
   NEAP_OK = 0,
@@ -87,7 +91,10 @@ enum neap_status {
   NEAP_EFORMAT, /* bytes that are not what they should be */
   NEAP_ENOTSUP, /* not possible here */
   NEAP_ECLOSED, /* the context or store was closed */
-  NEAP_EFAILED, /* a queued function of the caller's own failed */
+  NEAP_EFAILED,  /* a queued function of the caller's own failed */
+  NEAP_ETIMEOUT, /* nothing came in time */
+  NEAP_ELOST,    /* a process of the job died or left; the text names it */
+  NEAP_EDENIED,  /* the other side does not let this process in */
   NEAP_NUM_STATUS
 };
 
@@ -549,6 +556,113 @@ NEAP_API int neap_store_set_compression(neap_store *store, const char *type, dou
 /* Until every init and push of this process so far is done. Waits. Returns the late
  * error of a key, once. */
 NEAP_API int neap_store_barrier(neap_store *store);
+
+/* ---- Jobs: stores across processes ------------------------------------- */
+
+/* A job is one scheduler, servers that hold the keys, and workers, each with a store of a dist
+ * type. They may start in any order and live in any processes, several in one too. */
+
+enum neap_lost {
+  NEAP_LOST_FAIL = 0, /* a worker that dies fails whatever waits for it, naming it */
+  NEAP_LOST_CONTINUE  /* the others go on without it */
+};
+
+/* What turns the text of an optimizer script into programs: a server holds no Lua of its own.
+ * All functions are called from one thread of the server's, whose stack has 128 MiB, and may
+ * take a second; none may end the process, whatever the text holds. Each returns a status and
+ * sets nothing on failure; `error` (of `size` bytes) then gets the text for the worker. */
+typedef struct neap_scripts {
+  size_t size; /* sizeof(neap_scripts) */
+  void *user;
+  /* `dump` is what neap.optim's o:dump() gives: source, settings, multipliers, schedule. Makes
+   * the optimizer that it describes, with nothing bound yet; both are the caller's to close. */
+  int (*open)(void *user, neap_context *context, const char *dump, size_t length, void **script,
+              neap_optimizer **optimizer, char *error, size_t error_size);
+  /* Records the script for a key and a storage type of gradient, and binds the program. */
+  int (*bind)(void *user, void *script, const neap_key *key, const neap_array_info *like, int stype,
+              char *error, size_t error_size);
+  /* New values of settings, as text of the form that dump has them in. May outdate what is bound:
+   * the caller binds all keys again. */
+  int (*set)(void *user, void *script, const char *settings, size_t length, char *error,
+             size_t error_size);
+  void (*close)(void *user, void *script);
+} neap_scripts;
+
+typedef struct neap_job_options {
+  size_t size;          /* sizeof(neap_job_options) */
+  const char *root_uri; /* the scheduler's address: tcp://127.0.0.1:9091, tls+tcp://host:port,
+                         * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
+  int num_workers;
+  int num_servers;
+  int rank;                /* of this worker or server; -1: the scheduler gives one */
+  double timeout;          /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;      /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound;  /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;      /* proves to the others that this process is of the job; NULL: none,
+                            * and then addresses must be on this host */
+  const char *listen_uri;  /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *tls_ca;      /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;    /* this side's certificate with its key (servers, scheduler) */
+  const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
+} neap_job_options;
+
+NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);
+
+/* The scheduler: listens at root_uri, on threads of its own. It forgets the job when all workers
+ * have left, and is then done. */
+NEAP_API int neap_scheduler_start(neap_context *context, const neap_job_options *options,
+                                  neap_scheduler **out);
+/* The address, with the port that was chosen. */
+NEAP_API const char *neap_scheduler_uri(const neap_scheduler *scheduler);
+/* Waits until the job is over, NEAP_ETIMEOUT after `seconds` (negative: however long). */
+NEAP_API int neap_scheduler_wait(neap_scheduler *scheduler, double seconds);
+NEAP_API void neap_scheduler_close(neap_scheduler *scheduler);
+
+/* A server: registers with the scheduler and serves workers, on threads of its own and on the
+ * context's engine. Returns before it has found the scheduler. */
+NEAP_API int neap_server_start(neap_context *context, const neap_job_options *options,
+                               neap_server **out);
+NEAP_API const char *neap_server_uri(const neap_server *server);
+/* -1 until the scheduler gave one. */
+NEAP_API int neap_server_rank(const neap_server *server);
+/* As above. NEAP_ELOST when the scheduler is gone for longer than the time-out. */
+NEAP_API int neap_server_wait(neap_server *server, double seconds);
+NEAP_API void neap_server_close(neap_server *server);
+/* The next command of neap_store_command() that nobody has answered yet; NEAP_ETIMEOUT if there
+ * is none after `seconds`. *body is valid until it is answered, which must be done in order. */
+NEAP_API int neap_server_command(neap_server *server, double seconds, double *head,
+                                 const char **body, size_t *size);
+NEAP_API int neap_server_answer(neap_server *server, const char *answer, size_t size);
+
+/* A store of a dist type, as a worker of a job. Waits until the scheduler and all servers are
+ * there, at most options.timeout seconds: NEAP_ETIMEOUT then says who is missing. */
+NEAP_API int neap_store_join(neap_context *context, const char *type,
+                             const neap_job_options *options, neap_store **out);
+/* Of other stores: 0, 1 and 0. */
+NEAP_API int neap_store_rank(const neap_store *store);
+NEAP_API int neap_store_num_workers(const neap_store *store);
+NEAP_API int neap_store_num_servers(const neap_store *store);
+/* dist: sends an optimizer (what o:dump() gives) to all servers, and waits until all have checked
+ * it and switched to it, or refused: then nothing changed. *version: of the optimizer, from 1. */
+NEAP_API int neap_store_send_optimizer(neap_store *store, const char *dump, size_t size,
+                                       int64_t *version);
+/* dist: new settings for the servers' optimizer, as text. Waits like the above. */
+NEAP_API int neap_store_send_settings(neap_store *store, const char *settings, size_t size);
+/* dist: the optimizer the servers have: its dump, "" for none, and version. Valid until the
+ * calling thread's next call of this function. Waits. */
+NEAP_API int neap_store_get_optimizer(neap_store *store, const char **dump, int64_t *version);
+/* dist: to each server's controller (neap_server_command). Waits until all have answered;
+ * answers[i] of sizes[i] bytes is server i's, valid until the next call on this store. */
+NEAP_API int neap_store_command(neap_store *store, double head, const char *body, size_t size,
+                                const char **answers, size_t *sizes);
+/* dist: the optimizer's states of all servers, put together as for one: entry i is named
+ * "<key>/<state>" as neap_optimizer_state() gives them. Waits. */
+NEAP_API int neap_store_fetch_states(neap_store *store, neap_optimizer **out);
+/* dist: gives the servers the states and counts that `optimizer` holds. Waits. */
+NEAP_API int neap_store_send_states(neap_store *store, neap_optimizer *optimizer);
+/* What is going on, as lines of text "name value": rounds, bytes, queue lengths, who is late on
+ * which key. Valid until the calling thread's next call of this function. */
+NEAP_API int neap_store_stats(neap_store *store, const char **out);
 
 /* [end of declarations] */
 
