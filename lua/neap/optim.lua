@@ -447,12 +447,7 @@ function M.create(name, settings)
   if type(name) ~= 'string' then
     raise.raise('optim.create: a name is wanted, not %s', raise.describe(name))
   end
-  local text, path = nil, nil
-  if name:find('^[%w_]+$') then text, path = script.find(name) end
-  if not text then
-    raise.raise('there is no optimizer %s (looked for %s)', raise.describe(name), path or 'a word')
-  end
-  return make(script.parse(text, name, 'update'), settings)
+  return make(script.by_name('optimizer', name, '', 'update'), settings)
 end
 
 --- An optimizer from a file, or from a script's text.

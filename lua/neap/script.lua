@@ -15,6 +15,7 @@
 -- A script may run for a second. The hook that sees to that fires in interpreted code only, so
 -- the script's own functions are kept from being compiled.
 
+local ffi = require 'ffi'
 local raise = require 'neap.raise'
 local record = require 'neap.record'
 
@@ -273,6 +274,43 @@ end
 function M.find(name)
   local path = FOLDER .. name .. '.lua'
   return read_file(path), path
+end
+
+-- A glob_t of glibc and musl begins so. Lua itself cannot list a folder, and a list kept by hand
+-- would be one more place to change for a new script.
+ffi.cdef [[
+struct neap_glob { size_t count; char **paths; size_t offset; char rest[256]; };
+int glob(const char *pattern, int flags, void *error, struct neap_glob *found);
+void globfree(struct neap_glob *found);
+]]
+
+--- The names of the scripts in a folder, sorted. Elsewhere than on Linux, none.
+local function names_in(folder)
+  local names = {}
+  if jit.os ~= 'Linux' then return names end
+  local found = ffi.new('struct neap_glob')
+  if ffi.C.glob(folder:gsub('[%*%?%[\\]', '\\%0') .. '*.lua', 0, nil, found) == 0 then
+    for i = 0, tonumber(found.count) - 1 do
+      names[i + 1] = ffi.string(found.paths[i]):match('([^/]*)%.lua$')
+    end
+    ffi.C.globfree(found)
+  end
+  table.sort(names)
+  return names
+end
+
+--- A script that comes with Neap, by name. Raises, and lists those that there are.
+---@param what string 'optimizer' or 'schedule', for the error
+---@param name string
+---@param folder string '' or 'schedules/'
+---@param kind string 'update' or 'rate'
+---@return neap.Script
+function M.by_name(what, name, folder, kind)
+  local text = name:find('^[%w_]+$') and M.find(folder .. name)
+  if text then return M.parse(text, name, kind) end
+  local names = names_in(FOLDER .. folder)
+  raise.raise('there is no %s %q; there are %s', what, name,
+    #names > 0 and table.concat(names, ', ') or 'those in ' .. FOLDER .. folder)
 end
 
 --- A script from a file, or from its text: text has a line break in it, or begins with

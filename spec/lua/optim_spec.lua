@@ -2,6 +2,7 @@
 -- What all optimizers have in common: settings, recordings, dumps; and schedules against their
 -- formulas. The rules themselves: optim_reference_spec.lua, optim_identities_spec.lua.
 
+local support = dofile(debug.getinfo(1, 'S').source:match('^@(.*/)') .. 'support.lua')
 local neap = require 'neap'
 local nd, optim, lr = neap.nd, neap.optim, neap.lr_scheduler
 
@@ -88,9 +89,21 @@ describe('an optimizer', function()
     local o = optim.sgd { momentum = 0.5 }
     assert.has_error(function() o:set { momentum = 0.9, nonsense = 1 } end)
     assert.equal(0.5, o:get 'momentum') -- nothing was changed
-    assert.has_error(function() return optim.no_such_rule end)
-    assert.has_error(function() optim.create('../optim/sgd') end)
     assert.has_error(function() optim.create(3) end)
+  end)
+
+  it('that does not exist is refused with a list of those that do', function()
+    for _, make in ipairs {
+      function() optim.create('addam') end,
+      function() optim.addam {} end,
+      function() optim.create('../optim/sgd') end,
+      function() optim.create('schedules/poly') end,
+    } do
+      support.raises(make, 'there is no optimizer', 'there are adabelief, adadelta, adagrad, adam, ',
+        ', sgd, sgld, signum, test')
+    end
+    support.raises(function() lr.create('linear') end, 'there is no schedule "linear"',
+      'there are cosine, factor, multi_factor, poly')
   end)
 
   it('updates one store at a time', function()

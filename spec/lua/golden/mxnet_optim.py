@@ -85,8 +85,8 @@ DIFFERS = {
     'adadelta': (('decay', 'both', 'multipliers'), 'no learning rate; the decay stands beside the '
                  'step'),
 }
-# Nor can be compared: adamw, adabelief and lans, which this version does not have; sgld, whose
-# noise is another; lars with a schedule corrects the momentum, which is switched off here.
+# Nor are there adamw, adabelief and lans, which this version does not have, and sgld, whose noise
+# is another. What lars does to the momentum when the rate changes is switched off.
 
 SCHEDULES = [
     ('factor', {'step': 3, 'factor': 0.5, 'base_lr': 0.8, 'stop': 0.15},
