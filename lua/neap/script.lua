@@ -5,7 +5,7 @@
 --
 --   name      a word                    defaults  { setting = number, boolean, string or list }
 --   update    function(w, g, s, p)      state     { 'a', b = 0.5, c = 'weight' }
---   migrate   function(old, new)        scalars   { x = 1 }
+--   migrate   function(old, new, w)     scalars   { x = 1 }
 --
 -- and for schedules name, defaults, rate = function(t, p) and, if it likes, check = function(p),
 -- which is given the plain settings and raises if they make no sense. A script's environment
@@ -201,7 +201,6 @@ local function check(chunk, script, kind)
     defaults = check_defaults(chunk, script.defaults),
     states = states,
     scalars = read_scalars(chunk, script.scalars, states),
-    migrate = script.migrate,
   }
 end
 
@@ -224,12 +223,22 @@ end
 ---@field line integer where update or rate begins
 ---@field call fun(...) update or rate, with the limit on time
 ---@field last_line fun(...): integer where a call ended that failed
+---@field migrate? table the same three for migrate
 ---@field check? fun(p: table) schedules: raises if settings make no sense
 
 local function hash(text)
   local h = 0xcbf29ce484222325ULL
   for i = 1, #text do h = bit.bxor(h, text:byte(i)) * 0x100000001b3ULL end
   return bit.tohex(h, 16)
+end
+
+--- How the recorder calls a function of a script: line, call and last_line are set in `entry`.
+local function make_callable(entry, chunk, f)
+  entry.name = chunk
+  entry.line = debug.getinfo(f, 'S').linedefined
+  entry.call = function(...) return limited(f, ...) end
+  entry.last_line = function(...) return last_line(chunk, f, ...) or entry.line end
+  return entry
 end
 
 --- Runs a script's text. `chunk` is what errors call it until it says its name; `kind` the
@@ -250,11 +259,9 @@ function M.parse(text, chunk, kind)
   local script = check(chunk, returned, kind)
   -- Once more, so that errors of its functions carry its own name.
   if script.name ~= chunk then returned = run(text, script.name) end
-  local f = returned[kind]
   script.source, script.hash = text, hash(text)
-  script.line = debug.getinfo(f, 'S').linedefined
-  script.call = function(...) return limited(f, ...) end
-  script.last_line = function(...) return last_line(script.name, f, ...) or script.line end
+  make_callable(script, script.name, returned[kind])
+  script.migrate = returned.migrate and make_callable({}, script.name, returned.migrate)
   script.check = returned.check and function(...) return limited(returned.check, ...) end
   return script
 end

@@ -99,7 +99,7 @@ describe('an optimizer', function()
       function() optim.create('../optim/sgd') end,
       function() optim.create('schedules/poly') end,
     } do
-      support.raises(make, 'there is no optimizer', 'there are adabelief, adadelta, adagrad, adam, ',
+      support.raises(make, 'there is no optimizer', 'there are adabelief, adadelta, adagrad, ',
         ', sgd, sgld, signum, test')
     end
     support.raises(function() lr.create('linear') end, 'there is no schedule "linear"',
