@@ -283,19 +283,19 @@ function M.find(name)
   return read_file(path), path
 end
 
--- A glob_t of glibc and musl begins so. Lua itself cannot list a folder, and a list kept by hand
--- would be one more place to change for a new script.
+-- Lua itself cannot list a folder, and a list kept by hand would be one more place to change for
+-- a new script. A glob_t of glibc and musl begins so:
+local Found = ffi.typeof 'struct { size_t count; char **paths; size_t offset; char rest[256]; }'
 ffi.cdef [[
-struct neap_glob { size_t count; char **paths; size_t offset; char rest[256]; };
-int glob(const char *pattern, int flags, void *error, struct neap_glob *found);
-void globfree(struct neap_glob *found);
+int glob(const char *pattern, int flags, void *error, void *found);
+void globfree(void *found);
 ]]
 
 --- The names of the scripts in a folder, sorted. Elsewhere than on Linux, none.
 local function names_in(folder)
   local names = {}
   if jit.os ~= 'Linux' then return names end
-  local found = ffi.new('struct neap_glob')
+  local found = Found()
   if ffi.C.glob(folder:gsub('[%*%?%[\\]', '\\%0') .. '*.lua', 0, nil, found) == 0 then
     for i = 0, tonumber(found.count) - 1 do
       names[i + 1] = ffi.string(found.paths[i]):match('([^/]*)%.lua$')
