@@ -413,8 +413,16 @@ local function install(self, o)
   self._version = self._version + 1
 end
 
+--- The stored value of a key itself.
+function Store:_value(key)
+  local out = new_array()
+  raise.check(C.neap_store_value(self._handle, self._keys[key], out))
+  return (array.adopt(out[0], 0))
+end
+
 --- Pushes update by this optimizer from now on. Set again, states that the old and the new one
--- have in common (same name and shape) carry over.
+-- have in common (same name and shape) carry over; what migrate(old, new, w) of the new script
+-- says comes on top. If that raises, the old one stays.
 ---@param o neap.Optimizer of neap.optim
 ---@return integer version 1 at the first call, one more at each
 function Store:set_optimizer(o)
@@ -423,8 +431,10 @@ function Store:set_optimizer(o)
     raise.raise('set_optimizer: an optimizer of neap.optim is wanted, not %s', describe(o))
   end
   local old = self._optimizer
+  local swapped = old and old ~= o
+  local migration = swapped and o:migration(old) or nil
   install(self, o)
-  if old and old ~= o then require('neap.kv_states').carry_over(old, o, self:keys()) end
+  if swapped then require('neap.kv_states').carry_over(old, o, self, migration) end
   return self._version
 end
 
