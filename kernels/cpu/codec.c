@@ -64,9 +64,9 @@ static void quantise_2bit(float t, float *restrict residual, const float *restri
   const uint32_t size = neap_float_bits(t);
   for (int64_t i = 0; i < n; i++) {
     const float r = residual[i] + gradient[i];
-    const uint32_t sent = fabsf(r) >= t ? ~0u : 0, sign = neap_float_bits(r) >> SIGN;
-    residual[i] = r - neap_float_of_bits((size | sign << SIGN) & sent);
-    code[i] = (uint8_t)((3 - sign) & sent);
+    const uint32_t sent = fabsf(r) >= t ? ~0u : 0, sign = neap_float_bits(r) & 1u << 31;
+    residual[i] = r - neap_float_of_bits((size | sign) & sent);
+    code[i] = (uint8_t)((((3u << 30) - (sign >> 1)) & sent) >> 30);
   }
 }
 
