@@ -401,8 +401,10 @@ static void prefetch(emitter *e, place from) {
   if (from.number >= 8) byte(e, 0x41);
   byte(e, 0x0f), byte(e, 0x18); /* prefetcht0 [pointer + rdi * size + AHEAD] */
   byte(e, 0x80 | 1 << 3 | 4);
-  byte(e, (from.what == SMALL_OF_INPUT ? 0x40u : e->real64 ? 0xc0u : 0x80u) | RDI << 3 |
-              (unsigned)(from.number & 7));
+  byte(e, (from.what == SMALL_OF_INPUT ? 0x40u
+           : e->real64                 ? 0xc0u
+                                       : 0x80u) |
+              RDI << 3 | (unsigned)(from.number & 7));
   word(e, AHEAD);
 }
 

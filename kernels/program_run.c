@@ -6,6 +6,7 @@
  * the whole rows nearest to that when rows are summed. A block is as many elements as let all
  * registers lie in a buffer on the stack that fits the first-level cache. Both depend on the
  * program and the shape alone. */
+#include "elementary.h"
 #include "native.h"
 
 #include <math.h>
