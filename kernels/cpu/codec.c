@@ -8,13 +8,15 @@
 #include "cpu.h"
 #include <math.h>
 
-/* A block's codes, one a byte; those behind the last element are zeros. */
+/* A block's codes, one a byte; those behind the last element are zeros. Each block asks for the
+ * floats of the next one. */
+enum { BLOCK = 256, BLOCK_BYTES = BLOCK * sizeof(float) };
 typedef union codes {
-  uint8_t one[NEAP_BLOCK];
-  bits32 four[NEAP_BLOCK / 4]; /* of one packed byte, for codes of two bits */
-  bits64 eight[NEAP_BLOCK / 8];
+  uint8_t one[BLOCK];
+  bits32 four[BLOCK / 4]; /* of one packed byte, for codes of two bits */
+  bits64 eight[BLOCK / 8];
 } codes;
-_Static_assert(NEAP_BLOCK % NEAP_K_CODES == 0, "blocks end where bytes of codes do");
+_Static_assert(BLOCK % NEAP_K_CODES == 0, "blocks end where bytes of codes do");
 
 /* The first code is the word's lowest byte only where bytes are in that order. */
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -105,9 +107,12 @@ static void add_1bit(float t, const uint8_t *restrict code, float *restrict sum,
     if (args->dtype != NEAP_K_F32) return NEAP_K_EDTYPE;                                           \
     for (int64_t at = begin * NEAP_K_CODES, n; at < last; at += n) {                               \
       codes block;                                                                                 \
-      n = neap_min(NEAP_BLOCK, last - at);                                                         \
-      quantise_##name((float)args->number[0], (float *)args->out + at,                             \
-                      (const float *)args->in[0] + at, block.one, n);                              \
+      float *residual = (float *)args->out + at;                                                   \
+      const float *gradient = (const float *)args->in[0] + at;                                     \
+      n = neap_min(BLOCK, last - at);                                                              \
+      neap_prefetch(residual + BLOCK, BLOCK_BYTES);                                                \
+      neap_prefetch(gradient + BLOCK, BLOCK_BYTES);                                                \
+      quantise_##name((float)args->number[0], residual, gradient, block.one, n);                   \
       memset(block.one + n, 0, (size_t)(-n & (NEAP_K_CODES - 1)));                                 \
       pack_##name(&block, args->codes + at * bits / 8, (n * bits + 7) / 8);                        \
     }                                                                                              \
@@ -118,9 +123,11 @@ static void add_1bit(float t, const uint8_t *restrict code, float *restrict sum,
     if (args->dtype != NEAP_K_F32) return NEAP_K_EDTYPE;                                           \
     for (int64_t at = begin * NEAP_K_CODES, n; at < last; at += n) {                               \
       codes block;                                                                                 \
-      n = neap_min(NEAP_BLOCK, last - at);                                                         \
+      float *sum = (float *)args->out + at;                                                        \
+      n = neap_min(BLOCK, last - at);                                                              \
+      neap_prefetch(sum + BLOCK, BLOCK_BYTES);                                                     \
       unpack_##name((const uint8_t *)args->in[0] + at * bits / 8, &block, (n * bits + 7) / 8);     \
-      add_##name((float)args->number[0], block.one, (float *)args->out + at, n);                   \
+      add_##name((float)args->number[0], block.one, sum, n);                                       \
     }                                                                                              \
     return NEAP_K_OK;                                                                              \
   }
