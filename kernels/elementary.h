@@ -94,7 +94,7 @@ static inline float neap_log_f32(float x) {
   sum = sum * square + 1;
   const float of_positive = (float)(e * NEAP_LN2 + 2 * s * sum);
   const float of_others = x == 0 ? -INFINITY : x > 0 ? x : NAN; /* x > 0: infinity */
-  return (x > 0) & (x < INFINITY) ? of_positive : of_others;
+  return ((x > 0) & (x < INFINITY)) ? of_positive : of_others;
 }
 
 static inline double neap_sigmoid_f64(double x) {
