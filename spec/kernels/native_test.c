@@ -175,8 +175,8 @@ static double special(uint64_t *random) {
   return values[below(random, 8)];
 }
 
-static void fill(array *a, int dtype, bool specials, uint64_t *random) {
-  for (int i = 0; i < SHIFTS + MOST; i++) {
+static void fill(array *a, int dtype, int64_t size, bool specials, uint64_t *random) {
+  for (int64_t i = 0; i < size; i++) {
     double x = (double)(int64_t)next_random(random) * 0x1p-62;
     if (specials && below(random, 16) == 0) x = special(random);
     if (dtype == NEAP_K_F64)
@@ -261,12 +261,15 @@ static void one_round(uint64_t seed, const neap_kernel_table *table) {
   }
   for (int turn = 0; turn < 4; turn++) {
     int64_t row = 1 + below(&random, turn == 0 ? 5 : 70);
-    int64_t rows = below(&random, (uint32_t)(MOST / row)) + 1, num_ids = 0;
+    const int64_t most = MOST >> below(&random, 7); /* small ones more often */
+    int64_t rows = below(&random, (uint32_t)(most / row) + 1) + 1, num_ids = 0;
+    if (rows * row > MOST) rows = MOST / row;
+    const int64_t used = SHIFTS + rows * row; /* with what lies around them */
     bool sparse = below(&random, 2);
     for (int64_t r = 0; sparse && r < rows; r++)
       if (below(&random, 3)) ids[num_ids++] = r;
     for (int i = 0; i < 2 + STATES; i++)
-      fill(&native.arrays[i], dtype_of(i, dtype), turn & 1, &random);
+      fill(&native.arrays[i], dtype_of(i, dtype), used, turn & 1, &random);
     block = native;
     int shift = (int)below(&random, SHIFTS);
     const int64_t *present = sparse ? ids : NULL;
@@ -275,7 +278,7 @@ static void one_round(uint64_t seed, const neap_kernel_table *table) {
     for (int i = 0; i < 2 + STATES; i++) {
       const int own = dtype_of(i, dtype);
       size_t size = neap_k_itemsize(own);
-      for (int64_t k = 0; k < SHIFTS + MOST; k++) {
+      for (int64_t k = 0; k < used; k++) {
         const char *x = (char *)&native.arrays[i] + (size_t)k * size;
         const char *y = (char *)&block.arrays[i] + (size_t)k * size;
         if (memcmp(x, y, size) == 0) continue;
