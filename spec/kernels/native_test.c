@@ -16,7 +16,7 @@ enum {
   SETTINGS = 3,
   CONSTANTS = 4,
   MOST_NODES = 60,
-  MOST = 5000,
+  MOST = 10000,
   SHIFTS = 16,
   ROUNDS = 1500
 };
