@@ -161,6 +161,7 @@ end
 local function outdate(self)
   self._version = self._version + 1
   self._records = {}
+  self._programs = {}
   self._zero = {}
 end
 
@@ -333,10 +334,12 @@ local function record_for(self, key, stype, like)
     lazy = self._values.lazy_update,
     master = master,
   })
-  made.program = compile(self._context, made.bytes)
   keep_zero(self, made.zero)
-  records[base .. (made.used.shape and by_shape or '') .. (made.used.key and by_key or '')] = made
-  return made
+  -- A script that asks for the key does so to tell a few kinds of keys apart.
+  local same = self._programs[made.bytes] or { program = compile(self._context, made.bytes) }
+  self._programs[made.bytes] = same
+  records[base .. (made.used.shape and by_shape or '') .. (made.used.key and by_key or '')] = same
+  return same
 end
 
 local function bind_now(self, key, stype, like)
@@ -357,6 +360,11 @@ function Optimizer:bind(key, stype, like)
   local bound = self._bound[stype]
   if bound and bound[key] == self._version then return end
   bind_now(self, key, stype, like)
+end
+
+--- Runs the script anew: what its functions keep from one record to the next is gone.
+function Optimizer:renew()
+  self._script = script.parse(self.source, self.name, 'update')
 end
 
 --- After a key was deleted: what comes by its name is bound anew.
@@ -458,6 +466,7 @@ local function make(parsed, settings)
     _owner = setmetatable({}, { __mode = 'v' }), -- a forgotten store owns nothing
     _version = 0,
     _records = {}, -- by what they were made for
+    _programs = {}, -- the same, by their bytes
     _zero = {},    -- what the scripts of these records asked to be 0, or not
     _bound = { default = {}, row_sparse = {} }, -- version by key
   }, Optimizer)
@@ -519,7 +528,7 @@ function M.undump(text)
     type(dump.settings) ~= 'table' or (dump.schedule and type(dump.schedule) ~= 'table') then
     raise.raise('this is no dump of an optimizer')
   end
-  local self = make(script.parse(dump.source, tostring(dump.name), 'update'), dump.settings)
+  local self = make(script.parse(dump.source, 'script', 'update'), dump.settings)
   self:set { lr_mult = dump.lr_mult or {}, wd_mult = dump.wd_mult or {} }
   if dump.schedule then
     local source = dump.schedule.source
