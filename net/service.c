@@ -321,6 +321,7 @@ static const char *read_proof(connection *c, neap_reader *r) {
   neap_session *session;
   char text[256] = "";
   int status = session_for(service, &c->hello, &session, text, sizeof text);
+  if (status == NEAP_ETIMEOUT) return "it came too early";
   if (status != NEAP_OK) return refuse(c, status, text);
   bool up;
   const char *wrong = join(c, session, &up);
