@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 extern const neap_store_ops neap_store_dist; /* store_dist.c */
 
@@ -112,12 +113,18 @@ static void call_payload(call *c, const void *bytes, size_t size) {
 static void on_roster(dist_store *store, neap_roster *roster) {
   pthread_mutex_lock(&store->lock);
   neap_roster *old = store->roster;
+  bool stale = roster->num_servers != store->num_servers || (old && old->version > roster->version);
+  if (stale) {
+    pthread_mutex_unlock(&store->lock);
+    neap_roster_close(store->context, roster);
+    return;
+  }
   store->roster = roster;
   pthread_cond_broadcast(&store->changed);
   bool serving = store->servers && store->ready;
   pthread_mutex_unlock(&store->lock);
   neap_roster_close(store->context, old);
-  if (!serving || roster->num_servers != store->num_servers) return;
+  if (!serving) return;
   for (int i = 0; i < store->num_servers; i++) {
     int state = neap_roster_server(roster, i)->state;
     if (state != NEAP_DIED && state != NEAP_LEFT) continue;
@@ -375,6 +382,11 @@ void neap_dist_close(neap_store *base) {
   dist_store *store = dist_of(base);
   neap_context *context = store->context;
   if (!context) return; /* never began to join */
+  /* Nobody is waited for any more: what is queued fails at once (D5). */
+  for (int i = 0; store->servers && i < store->num_servers; i++)
+    if (store->servers[i]) neap_peer_fail(store->servers[i], NEAP_ECLOSED, "the store was closed");
+  while (atomic_load_explicit(&store->works, memory_order_acquire) > 0)
+    if (neap_poll(context, 1000) == 0) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
   neap_ticker_close(store->ticker);
   neap_peer_close(store->scheduler);
   for (int i = 0; store->servers && i < store->num_servers; i++) {

@@ -45,6 +45,7 @@ int neap_dist_key_create(dist_store *store, const neap_store_entry *entry, dist_
   if (!key) return NEAP_ENOMEM;
   memset(key, 0, size);
   key->store = store;
+  key->context = store->context;
   atomic_init(&key->refs, 1);
   key->size = size;
   key->info = *info;
@@ -79,7 +80,7 @@ int neap_dist_key_create(dist_store *store, const neap_store_entry *entry, dist_
 
 void neap_dist_key_drop(dist_key *key) {
   if (!key || atomic_fetch_sub_explicit(&key->refs, 1, memory_order_acq_rel) != 1) return;
-  neap_context *context = key->store->context;
+  neap_context *context = key->context;
   if (key->key.text) neap_free(context, (void *)(uintptr_t)key->key.text, key->key.length + 1);
   neap_array_close(key->order);
   neap_free(context, key, key->size);
@@ -223,6 +224,8 @@ static const char *take_reply(dist_request *request, neap_reader *meta, neap_inc
 static const char *take_birth(dist_request *request, neap_reader *meta) {
   request->part->birth = neap_get_u64(meta);
   request->part->clock = neap_get_u64(meta);
+  uint64_t life = neap_get_u64(meta);
+  if (request->part == request->key->parts) request->key->life = life;
   return neap_reader_done(meta) ? NULL : "a damaged reply to INIT";
 }
 
@@ -237,10 +240,13 @@ static void on_reply(neap_request *base, int status, const char *text, neap_read
   dist_transfer *transfer = request->transfer;
   bool push = request->push;
   if (push) push_answered(request);
-  if (wrong)
-    neap_dist_end(transfer, NEAP_EFORMAT, wrong);
-  else
-    neap_dist_end(transfer, status, text);
+  if (wrong) {
+    status = NEAP_EFORMAT;
+    text = wrong;
+  }
+  if (transfer->go_on && request->part == request->key->parts)
+    transfer->go_on(transfer, status, text);
+  neap_dist_end(transfer, status, text);
   if (push) count_push(store, -1);
 }
 

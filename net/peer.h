@@ -49,7 +49,7 @@ typedef struct neap_request {
   uint32_t slot;
   int status; /* of an early reply */
   char *text;
-  uint8_t meta[16];
+  uint8_t meta[32];
   size_t meta_size;
 } neap_request;
 

@@ -116,6 +116,7 @@ static void set_state(neap_scheduler *s, member *m, int state) {
   neap_node *node = node_of(s, m);
   if (node->state == state) return;
   node->state = state;
+  s->roster->version++;
   if (state == NEAP_DIED || state == NEAP_LEFT) m->down = 0;
   bool over = true;
   for (int i = 0; i < s->roster->num_workers; i++) {
@@ -236,7 +237,8 @@ static int admit_node(neap_scheduler *s, neap_session *session, const registrati
   node->incarnation = ++s->incarnations;
   snprintf(node->host, sizeof node->host, "%s", hello->host);
   snprintf(node->uri, sizeof node->uri, "%s", said->uri);
-  if (node->state == NEAP_ALIVE) s->untold = true;
+  s->roster->version++;
+  s->untold = true;
   set_state(s, m, NEAP_ALIVE);
   neap_session_set_owner(session, m);
   *out = m;

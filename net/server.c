@@ -222,7 +222,7 @@ static int make_workers(neap_server *server, int count) {
 /* Under the lock. */
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
-  if ((old && old->num_workers != roster->num_workers) ||
+  if ((old && (old->num_workers != roster->num_workers || old->version > roster->version)) ||
       (!old && make_workers(server, roster->num_workers) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;

@@ -205,11 +205,12 @@ static bool fits(const server_key *key, const init_head *head, char *text, size_
 }
 
 void neap_server_init_reply(neap_server *server, int rank, uint64_t request, server_key *key) {
-  uint8_t meta[16];
+  uint8_t meta[24];
   neap_writer w;
   neap_writer_open(&w, meta, sizeof meta);
   neap_put_u64(&w, key->birth);
   neap_put_u64(&w, key->clocks[rank].accepted);
+  neap_put_u64(&w, key->life);
   neap_server_reply(server, rank, request, NEAP_OK, NULL, meta, neap_writer_size(&w));
 }
 
