@@ -80,17 +80,17 @@ typedef struct neap_server neap_server;
 
 enum neap_status {
   NEAP_OK = 0,
-  NEAP_ENOMEM,  /* an allocation failed */
-  NEAP_EINVAL,  /* an argument that makes no sense */
-  NEAP_ESHAPE,  /* shapes that do not fit */
-  NEAP_EDTYPE,  /* dtypes that do not fit */
-  NEAP_ESTYPE,  /* dense where row-sparse is wanted, or the other way round */
-  NEAP_EKEY,    /* no such key */
-  NEAP_EEXIST,  /* the key is there already */
-  NEAP_EIO,     /* reading or writing failed */
-  NEAP_EFORMAT, /* bytes that are not what they should be */
-  NEAP_ENOTSUP, /* not possible here */
-  NEAP_ECLOSED, /* the context or store was closed */
+  NEAP_ENOMEM,   /* an allocation failed */
+  NEAP_EINVAL,   /* an argument that makes no sense */
+  NEAP_ESHAPE,   /* shapes that do not fit */
+  NEAP_EDTYPE,   /* dtypes that do not fit */
+  NEAP_ESTYPE,   /* dense where row-sparse is wanted, or the other way round */
+  NEAP_EKEY,     /* no such key */
+  NEAP_EEXIST,   /* the key is there already */
+  NEAP_EIO,      /* reading or writing failed */
+  NEAP_EFORMAT,  /* bytes that are not what they should be */
+  NEAP_ENOTSUP,  /* not possible here */
+  NEAP_ECLOSED,  /* the context or store was closed */
   NEAP_EFAILED,  /* a queued function of the caller's own failed */
   NEAP_ETIMEOUT, /* nothing came in time */
   NEAP_ELOST,    /* a process of the job died or left; the text names it */
@@ -594,27 +594,27 @@ typedef struct neap_job_options {
                          * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
   int num_workers;
   int num_servers;
-  int rank;                /* of this worker or server; -1: the scheduler gives one */
-  double timeout;          /* seconds without a sign of life until a process counts as dead: 60 */
-  int on_worker_lost;      /* neap_lost; the same for all workers of a job */
-  int64_t bigarray_bound;  /* a key of more elements is split over all servers: 1,000,000 */
-  const char *secret;      /* proves to the others that this process is of the job; NULL: none,
-                            * and then addresses must be on this host */
-  const char *listen_uri;  /* servers: where workers reach it; NULL: like root_uri, any port */
-  const char *tls_ca;      /* files, for tls+tcp: certificates to trust, */
-  const char *tls_cert;    /* this side's certificate with its key (servers, scheduler) */
+  int rank;               /* of this worker or server; -1: the scheduler gives one */
+  double timeout;         /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;     /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;     /* proves to the others that this process is of the job; NULL: none,
+                           * and then addresses must be on this host */
+  const char *listen_uri; /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
 } neap_job_options;
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);
 
-enum neap_role { NEAP_NO_ROLE = 0, NEAP_WORKER, NEAP_SERVER, NEAP_SCHEDULER };
+enum neap_job_role { NEAP_ROLE_NONE = 0, NEAP_ROLE_WORKER, NEAP_ROLE_SERVER, NEAP_ROLE_SCHEDULER };
 
 /* What the environment says of this process and its job, beside the options. */
 typedef struct neap_job_place {
   size_t size;        /* sizeof(neap_job_place) */
-  int role;           /* neap_role. Set it before the call to what this process is anyway, or to
-                       * NEAP_NO_ROLE; then NEAP_NO_ROLE afterwards: it is in no job */
+  int role;           /* neap_job_role. Set it before the call to what this process is anyway, or to
+                       * NEAP_ROLE_NONE; then NEAP_ROLE_NONE afterwards: it is in no job */
   int local_rank;     /* among the job's processes on this host; -1: not known */
   int host_scheduler; /* 1: nobody else is the scheduler, it has to run inside this process */
   int host_server;    /* 1: so does the job's one server */
@@ -632,8 +632,8 @@ typedef struct neap_job_place {
  * DMLC_PS_ROOT_URI DMLC_PS_ROOT_PORT; the ranks that torchrun, Open MPI, PMIx, PMI, Slurm and
  * Kubernetes give. These know no roles: the first NEAP_NUM_SERVERS ranks are servers, the others
  * workers; without NEAP_NUM_SERVERS all are workers, and rank 0 has the server inside it. Rank 0
- * has the scheduler, at an address that all can derive unless NEAP_ROOT_URI is given. `place` may be
- * NULL: then nothing of all that is looked at, but only
+ * has the scheduler, at an address that all can derive unless NEAP_ROOT_URI is given. `place` may
+ * be NULL: then nothing of all that is looked at, but only
  *
  *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
  *   NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */

@@ -114,7 +114,7 @@ static int read_role(environ_t env, facts *f, int is) {
     return contradiction("NEAP_ROLE", role_names[ours + 1], "DMLC_ROLE", role_names[theirs + 1]);
   f->role_by = ours >= 0 ? "NEAP_ROLE" : theirs >= 0 ? "DMLC_ROLE" : NULL;
   f->role = 1 + (ours >= 0 ? ours : theirs);
-  if (is == NEAP_NO_ROLE) return NEAP_OK;
+  if (is == NEAP_ROLE_NONE) return NEAP_OK;
   if (f->role_by && f->role != is)
     return contradiction(f->role_by, role_names[f->role], "the role of this program",
                          role_names[is]);
@@ -350,9 +350,9 @@ static int place_by_role(const facts *f, const world *w, neap_job_options *o, ne
   o->rank = -1;
   snprintf(p->how, sizeof p->how, "a %s of %d workers and %d servers by %s", role_names[p->role],
            o->num_workers, o->num_servers, f->role_by);
-  if (f->role == NEAP_SCHEDULER) return NEAP_OK;
+  if (f->role == NEAP_ROLE_SCHEDULER) return NEAP_OK;
 
-  number all = f->role == NEAP_WORKER ? f->num_workers : f->num_servers, rank = f->rank;
+  number all = f->role == NEAP_ROLE_WORKER ? f->num_workers : f->num_servers, rank = f->rank;
   if (w->by && !w->by->manages) {
     NEAP_TRY(numbers_agree(all, w->size));
     NEAP_TRY(numbers_agree(f->rank, w->rank));
@@ -399,7 +399,7 @@ static int place_by_world(environ_t env, const facts *f, const world *w, neap_jo
                      f->num_workers.value + servers);
   if (!f->root_by) NEAP_TRY(w->by->root(env, w, p->root_uri, sizeof p->root_uri));
   int rank = w->rank.value;
-  p->role = rank < servers ? NEAP_SERVER : NEAP_WORKER;
+  p->role = rank < servers ? NEAP_ROLE_SERVER : NEAP_ROLE_WORKER;
   p->host_scheduler = rank == 0;
   p->host_server = rank == 0 && servers == 0;
   if (p->local_rank < 0 && w->local_rank.by) p->local_rank = w->local_rank.value;
@@ -477,7 +477,7 @@ int neap_job_options_env(neap_job_options *options, const char *const *environme
   if (place && place->size != sizeof *place)
     return neap_fail(NEAP_EINVAL, "neap_job_place: size is %zu, not %zu", place->size,
                      sizeof *place);
-  if (place && (place->role < NEAP_NO_ROLE || place->role > NEAP_SCHEDULER))
+  if (place && (place->role < NEAP_ROLE_NONE || place->role > NEAP_ROLE_SCHEDULER))
     return neap_fail(NEAP_EINVAL, "neap_job_place: role %d is none", place->role);
   return neap_rendezvous(environment ? environment : (const char *const *)environ, options, place);
 }

@@ -187,7 +187,7 @@ static void describe(const neap_job_options *o, const neap_job_place *p, char *o
   static const char *const roles[] = {"none", "worker", "server", "scheduler"};
   char local[32] = "";
   if (p->local_rank >= 0) snprintf(local, sizeof local, ", local %d", p->local_rank);
-  if (p->role == NEAP_NO_ROLE)
+  if (p->role == NEAP_ROLE_NONE)
     snprintf(out, size, "none%s", o->root_uri || *p->how ? ", but told of a job" : "");
   else
     snprintf(out, size, "%s %d: %d+%d%s%s%s", roles[p->role], o->rank, o->num_workers,
@@ -209,7 +209,7 @@ static void check_good(const good *c) {
     fprintf(stderr, "%s: is '%s' at '%s', how: %s\n", c->name, is, p.root_uri, p.how);
     exit(1);
   }
-  CHECK(p.role == NEAP_NO_ROLE || (o.root_uri == p.root_uri && strstr(p.root_uri, "://")));
+  CHECK(p.role == NEAP_ROLE_NONE || (o.root_uri == p.root_uri && strstr(p.root_uri, "://")));
 }
 
 /* ---- What must be refused, and the words it must be refused with --------------------------- */
@@ -400,7 +400,7 @@ static void check_options(void) {
   CHECK(o.timeout == 2.5 && o.on_worker_lost == NEAP_LOST_CONTINUE && o.bigarray_bound == 100);
   CHECK(strcmp(o.secret, "word of ours") == 0 && strcmp(o.listen_uri, "tcp://0.0.0.0:0") == 0);
   CHECK(strcmp(o.tls_ca, "ca.pem") == 0 && strcmp(o.tls_cert, "me.pem") == 0);
-  CHECK(p.log_level == NEAP_LOG_DEBUG && p.role == NEAP_NO_ROLE);
+  CHECK(p.log_level == NEAP_LOG_DEBUG && p.role == NEAP_ROLE_NONE);
 
   /* What is not said stays. */
   environment nothing = {NULL};
@@ -420,9 +420,9 @@ static void check_options(void) {
 
   /* A program that is a server anyway needs no NEAP_ROLE, and bears no other. */
   environment full = {FULL, "NEAP_RANK=1"}, worker = {"NEAP_ROLE=worker", FULL};
-  p = (neap_job_place){.size = sizeof p, .role = NEAP_SERVER};
+  p = (neap_job_place){.size = sizeof p, .role = NEAP_ROLE_SERVER};
   OK(neap_job_options_env(&o, full, &p));
-  CHECK(p.role == NEAP_SERVER && o.rank == 1 && o.num_servers == 2);
+  CHECK(p.role == NEAP_ROLE_SERVER && o.rank == 1 && o.num_servers == 2);
   CHECK(neap_job_options_env(&o, worker, &p) == NEAP_EINVAL);
   CHECK(strstr(neap_error(), "NEAP_ROLE is worker") && strstr(neap_error(), "server"));
   environment bare = {NULL};
