@@ -80,17 +80,17 @@ typedef struct neap_server neap_server;
 
 enum neap_status {
   NEAP_OK = 0,
-  NEAP_ENOMEM,   /* an allocation failed */
-  NEAP_EINVAL,   /* an argument that makes no sense */
-  NEAP_ESHAPE,   /* shapes that do not fit */
-  NEAP_EDTYPE,   /* dtypes that do not fit */
-  NEAP_ESTYPE,   /* dense where row-sparse is wanted, or the other way round */
-  NEAP_EKEY,     /* no such key */
-  NEAP_EEXIST,   /* the key is there already */
-  NEAP_EIO,      /* reading or writing failed */
-  NEAP_EFORMAT,  /* bytes that are not what they should be */
-  NEAP_ENOTSUP,  /* not possible here */
-  NEAP_ECLOSED,  /* the context or store was closed */
+  NEAP_ENOMEM,  /* an allocation failed */
+  NEAP_EINVAL,  /* an argument that makes no sense */
+  NEAP_ESHAPE,  /* shapes that do not fit */
+  NEAP_EDTYPE,  /* dtypes that do not fit */
+  NEAP_ESTYPE,  /* dense where row-sparse is wanted, or the other way round */
+  NEAP_EKEY,    /* no such key */
+  NEAP_EEXIST,  /* the key is there already */
+  NEAP_EIO,     /* reading or writing failed */
+  NEAP_EFORMAT, /* bytes that are not what they should be */
+  NEAP_ENOTSUP, /* not possible here */
+  NEAP_ECLOSED, /* the context or store was closed */
   NEAP_EFAILED,  /* a queued function of the caller's own failed */
   NEAP_ETIMEOUT, /* nothing came in time */
   NEAP_ELOST,    /* a process of the job died or left; the text names it */
@@ -594,15 +594,15 @@ typedef struct neap_job_options {
                          * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
   int num_workers;
   int num_servers;
-  int rank;               /* of this worker or server; -1: the scheduler gives one */
-  double timeout;         /* seconds without a sign of life until a process counts as dead: 60 */
-  int on_worker_lost;     /* neap_lost; the same for all workers of a job */
-  int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
-  const char *secret;     /* proves to the others that this process is of the job; NULL: none,
-                           * and then addresses must be on this host */
-  const char *listen_uri; /* servers: where workers reach it; NULL: like root_uri, any port */
-  const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
-  const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
+  int rank;                /* of this worker or server; -1: the scheduler gives one */
+  double timeout;          /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;      /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound;  /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;      /* proves to the others that this process is of the job; NULL: none,
+                            * and then addresses must be on this host */
+  const char *listen_uri;  /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *tls_ca;      /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;    /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
 } neap_job_options;
 
@@ -614,7 +614,7 @@ enum neap_job_role { NEAP_ROLE_NONE = 0, NEAP_ROLE_WORKER, NEAP_ROLE_SERVER, NEA
 typedef struct neap_job_place {
   size_t size;        /* sizeof(neap_job_place) */
   int role;           /* neap_job_role. Set it before the call to what this process is anyway, or to
-                       * NEAP_ROLE_NONE; then NEAP_ROLE_NONE afterwards: it is in no job */
+                       * NEAP_ROLE_NONE; that again afterwards: it is in no job */
   int local_rank;     /* among the job's processes on this host; -1: not known */
   int host_scheduler; /* 1: nobody else is the scheduler, it has to run inside this process */
   int host_server;    /* 1: so does the job's one server */
