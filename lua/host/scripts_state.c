@@ -111,9 +111,17 @@ static double mebibytes(const neap_script *s) {
   return (double)s->host->options.memory / (1 << 20);
 }
 
-/* A message handler: adds the script's own part of the stack to a text. */
+/* A message handler: sees to it that a text begins with the script's name and line, and adds the
+ * script's own part of the stack. */
 static int traceback(lua_State *L) {
   if (lua_type(L, 1) != LUA_TSTRING) return 1;
+  lua_settop(L, 1);
+  push_where(L);
+  const char *where = lua_tostring(L, 2);
+  if (strncmp(where, lua_tostring(L, 1), strcspn(where, ":") + 1) != 0) {
+    lua_insert(L, 1);
+    lua_concat(L, 2);
+  }
   lua_settop(L, 1);
   lua_pushliteral(L, "\nstack traceback:");
   lua_Debug ar;
@@ -211,6 +219,17 @@ static int call(lua_State *L, int at, int mask) {
   return status;
 }
 
+/* Whether the value on top is an error as Neap's Lua has them: a text, or a table with one, whose
+ * line is looked for. */
+static bool is_error(lua_State *L) {
+  if (lua_type(L, -1) != LUA_TTABLE) return lua_type(L, -1) == LUA_TSTRING;
+  lua_pushliteral(L, "message");
+  lua_rawget(L, -2);
+  bool text = lua_type(L, -1) == LUA_TSTRING;
+  lua_pop(L, 1);
+  return text;
+}
+
 /* limited(f, ...): f(...) within the limits. */
 static int limited(lua_State *L) {
   neap_script *s = script_of(L);
@@ -230,6 +249,15 @@ static int limited(lua_State *L) {
     lua_gc(L, LUA_GCCOLLECT, 0);
     s->refused = false;
     lua_pushfstring(L, "%s:%d: needs more than %f MiB of memory", ar.short_src, line, mebibytes(s));
+  } else if (lua_type(L, -1) == LUA_TSTRING &&
+             strncmp(lua_tostring(L, -1), ar.short_src, strlen(ar.short_src)) != 0) {
+    /* Raised by a function that it called last: it had left the stack already. */
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, line);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  } else if (!is_error(L)) {
+    lua_pushfstring(L, "%s:%d: raised a %s in the place of an error text", ar.short_src, line,
+                    luaL_typename(L, -1));
   }
   return lua_error(L);
 }
@@ -334,7 +362,7 @@ int neap_script_run(neap_script *s, lua_CFunction f, void *request, char *error,
     if (text) {
       neap_host_text(error, error_size, text, length);
     } else {
-      neap_host_fail(status, error, error_size, "failed, with %s in the place of an error text",
+      neap_host_fail(status, error, error_size, "failed, with a %s in the place of an error text",
                      lua_typename(L, lua_type(L, -1)));
     }
   }

@@ -217,6 +217,15 @@ local function read_scalars(chunk, declared, states)
   return declared
 end
 
+local function check_function(chunk, field, f)
+  if type(f) ~= 'function' then
+    refuse(chunk, '%s must be a function, not %s', field, raise.describe(f))
+  end
+  if debug.getinfo(f, 'S').source ~= '=' .. chunk then
+    refuse(chunk, '%s must be a function that the script defines', field)
+  end
+end
+
 local FIELDS = {
   update = { name = true, defaults = true, state = true, scalars = true, update = true,
     migrate = true },
@@ -240,12 +249,9 @@ local function check(chunk, script, kind)
   if not is_word(script.name) then
     refuse(chunk, 'name must be a word, not %s', raise.describe(script.name))
   end
-  if type(script[kind]) ~= 'function' then
-    refuse(chunk, '%s must be a function, not %s', kind, raise.describe(script[kind]))
-  end
-  if script.migrate ~= nil and type(script.migrate) ~= 'function' then
-    refuse(chunk, 'migrate must be a function, not %s', raise.describe(script.migrate))
-  end
+  check_function(chunk, kind, script[kind])
+  if script.migrate ~= nil then check_function(chunk, 'migrate', script.migrate) end
+  if script.check ~= nil then check_function(chunk, 'check', script.check) end
   local states = read_states(chunk, script.state)
   return {
     name = script.name,
