@@ -40,10 +40,35 @@ static void *from_libc(void *user, void *block, size_t old_size, size_t size) {
   return NULL;
 }
 
+/* lua_newstate() of this LuaJIT crashes where an allocation fails, while the state is half made: so
+ * what it asks for is there beforehand. Blocks in there are never freed by themselves. */
+enum { FIRST = 64 << 10 };
+
+static bool is_first(const neap_script *s, const void *block) {
+  uintptr_t at = (uintptr_t)block, first = (uintptr_t)s->first;
+  return at >= first && at < first + FIRST;
+}
+
+static void *allocate_first(neap_script *s, size_t size) {
+  size_t at = (s->first_used + 15) & ~(size_t)15;
+  if (size > FIRST - at) return NULL;
+  s->first_used = at + size;
+  return s->first + at;
+}
+
 static void *allocate(void *user, void *block, size_t old_size, size_t size) {
   neap_script *s = user;
   const neap_host_options *o = &s->host->options;
+  if (block && is_first(s, block)) {
+    if (size <= old_size) return size ? block : NULL;
+    void *moved = allocate(user, NULL, 0, size);
+    return moved ? memcpy(moved, block, old_size) : NULL;
+  }
   if (!block) old_size = 0;
+  if (!block && !s->L) {
+    void *first = allocate_first(s, size);
+    if (first) return first;
+  }
   if (size > old_size && (size > s->limit || s->used - old_size > s->limit - size)) {
     s->refused = true;
     return NULL;
@@ -370,16 +395,25 @@ int neap_script_run(neap_script *s, lua_CFunction f, void *request, char *error,
   return status;
 }
 
+static void free_script(neap_script *s) {
+  if (!s) return;
+  const neap_host_options *o = &s->host->options;
+  if (s->first) (o->alloc ? o->alloc : from_libc)(o->user, s->first, FIRST, 0);
+  free(s);
+}
+
 neap_script *neap_script_create(const neap_host *host, int *status, char *error,
                                 size_t error_size) {
+  const neap_host_options *o = &host->options;
   neap_script *s = calloc(1, sizeof *s);
   if (s) {
     s->host = host;
     s->limit = SIZE_MAX; /* Neap's own files come first */
-    s->L = lua_newstate(allocate, s);
+    s->first = (o->alloc ? o->alloc : from_libc)(o->user, NULL, 0, FIRST);
+    if (s->first) s->L = lua_newstate(allocate, s);
   }
   if (!s || !s->L) {
-    free(s);
+    free_script(s);
     *status = neap_host_fail(NEAP_ENOMEM, error, error_size, "no memory for a Lua state");
     return NULL;
   }
@@ -402,5 +436,5 @@ void neap_host_usage(void *script, size_t *used, size_t *limit) {
 void neap_script_close(neap_script *s) {
   if (!s) return;
   lua_close(s->L);
-  free(s);
+  free_script(s);
 }

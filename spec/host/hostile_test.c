@@ -198,7 +198,7 @@ static char *nested(const char *open, const char *close, int depth) {
 
 static void check_nesting(neap_host *host, neap_context *context) {
   static const char *const PAIRS[][2] = {
-      {"(", ")"},  {"{", "}"},    {"- ", ""},    {"not ", ""}, {"function() return ", " end"},
+      {"(", ")"},  {"{", "}"},    {"- ", ""},   {"not ", ""}, {"function() return ", " end"},
       {"f(", ")"}, {"1 .. ", ""}, {"2 ^ ", ""}, {"a[", "]"},
   };
   for (size_t i = 0; i < sizeof PAIRS / sizeof *PAIRS; i++) {
