@@ -10,10 +10,15 @@ local ffi = require 'ffi'
 local EXTENSION = ({ OSX = 'dylib', Windows = 'dll' })[ffi.os] or 'so'
 local SONAME = ffi.os == 'Linux' and 'libneap.so.0' or 'libneap.0.' .. EXTENSION
 
+-- In a state that libneap_host made, the file of the libneap that the process uses; '' if that is
+-- part of the program.
+local HELD = debug.getregistry()['neap.library']
+
 --- Where libneap may be, in order. NEAP_LIBRARY, when set, is the only place: whoever names
 -- a file wants that one and no other. Sanitized builds are never tried unasked, since their
 -- run-time ends a process that was started without it.
 local function candidates()
+  if HELD then return { HELD } end
   local named = os.getenv('NEAP_LIBRARY')
   if named and named ~= '' then return { named } end
   local here = debug.getinfo(1, 'S').source:match('^@(.*)neap[/\\]ffi%.lua$')
@@ -30,6 +35,7 @@ local function candidates()
 end
 
 local function load()
+  if HELD == '' then return ffi.C, 'this program' end
   local tried = {}
   for _, place in ipairs(candidates()) do
     local ok, lib = pcall(ffi.load, place)

@@ -324,6 +324,7 @@ local function record_for(self, key, stype, like)
     master = master,
   })
   made.program = compile(self._context, made.bytes)
+  made.bytes = nil -- the program has its own
   keep_zero(self, made.zero)
   records[base .. (made.used.shape and by_shape or '') .. (made.used.key and by_key or '')] = made
   return made
@@ -347,6 +348,11 @@ function Optimizer:bind(key, stype, like)
   local bound = self._bound[stype]
   if bound and bound[key] == self._version then return end
   bind_now(self, key, stype, like)
+end
+
+--- Runs the script anew: what its functions keep from one record to the next is gone.
+function Optimizer:renew()
+  self._script = script.parse(self.source, self.name, 'update')
 end
 
 --- After a key was deleted: what comes by its name is bound anew.
@@ -493,7 +499,7 @@ function M.undump(text)
     type(dump.settings) ~= 'table' or (dump.schedule and type(dump.schedule) ~= 'table') then
     raise.raise('this is no dump of an optimizer')
   end
-  local self = make(script.parse(dump.source, tostring(dump.name), 'update'), dump.settings)
+  local self = make(script.parse(dump.source, 'script', 'update'), dump.settings)
   self:set { lr_mult = dump.lr_mult or {}, wd_mult = dump.wd_mult or {} }
   if dump.schedule then
     local source = dump.schedule.source

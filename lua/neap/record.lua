@@ -447,6 +447,13 @@ local function start(script, values, plain, moving)
   return recording
 end
 
+--- The text in what refuse raised without a line; nil for anything else, such as what a script
+-- raised itself.
+local function message_of(raised)
+  local message = type(raised) == 'table' and rawget(raised, 'message')
+  return type(message) == 'string' and message or nil
+end
+
 --- Runs the script with `recording` active; nested or failed recordings leave things as they
 -- were.
 local function within(recording, f, ...)
@@ -455,7 +462,7 @@ local function within(recording, f, ...)
   local ok, result, extra = pcall(f, ...)
   active = before
   if not ok then
-    local message = type(result) == 'table' and result.message
+    local message = message_of(result)
     local script = recording.script
     if message then result = ('%s:%d: %s'):format(script.name, script.line, message) end
     error(result, 0)
@@ -471,8 +478,9 @@ end
 local function call(script, ...)
   local ok, result = pcall(script.call, ...)
   if ok then return result end
-  if type(result) == 'table' and result.message then
-    result = ('%s:%d: %s'):format(script.name, script.last_line(...), result.message)
+  local message = message_of(result)
+  if message then
+    result = ('%s:%d: %s'):format(script.name, script.last_line(...), message)
   end
   error(result, 0)
 end

@@ -23,6 +23,7 @@ local M = {}
 local LONGEST = 64 * 1024
 local SECONDS = 1
 local HOOK_EVERY = 10000 -- instructions
+local MOST = 1000 -- entries of a table that a script declares
 
 -- Beside this file's folder, in the source tree and where it is installed alike.
 local FOLDER = (debug.getinfo(1, 'S').source:match('^@(.*)neap[/\\]script%.lua$') or './') ..
@@ -34,13 +35,43 @@ local MATH = { 'abs', 'acos', 'asin', 'atan', 'atan2', 'ceil', 'cos', 'cosh', 'd
   'floor', 'fmod', 'frexp', 'huge', 'ldexp', 'log', 'log10', 'max', 'min', 'modf', 'pi', 'pow',
   'rad', 'sin', 'sinh', 'sqrt', 'tan', 'tanh' }
 
+--- tostring for scripts: tables and functions without the address, which no two processes share.
+---@param x any
+---@return string
+function M.text(x)
+  local kind = type(x)
+  return (kind == 'table' or kind == 'function') and kind or tostring(x)
+end
+
+local function before(a, b)
+  if type(a) ~= type(b) then return type(a) == 'number' end
+  return a < b
+end
+
+--- pairs for scripts: in the order of the keys, so that the same is recorded in every process.
+local function ordered_pairs(t)
+  local keys = {}
+  for key in pairs(t) do
+    if type(key) ~= 'number' and type(key) ~= 'string' then
+      raise.raise('pairs: keys are numbers and strings, not %s', raise.describe(key))
+    end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, before)
+  local i = 0
+  return function()
+    i = i + 1
+    return keys[i], t[keys[i]]
+  end
+end
+
 --- What a script sees, made anew for each: no script can change what another gets.
 local function environment()
   local env = record.functions()
   env.math = {}
   for _, name in ipairs(MATH) do env.math[name] = math[name] end
-  env.pairs, env.ipairs, env.next, env.select = pairs, ipairs, next, select
-  env.type, env.tostring, env.unpack = type, tostring, unpack
+  env.pairs, env.ipairs, env.next, env.select = ordered_pairs, ipairs, next, select
+  env.type, env.tostring, env.unpack = type, M.text, unpack
   env.error, env.assert = error, assert
   env.tonumber = function(x, base)
     if record.is_expression(x) then record.refuse_number() end
@@ -83,6 +114,13 @@ local function last_line(chunk, f, ...)
   return line
 end
 
+--- Has scripts' functions called by others than the two above: on servers, by C functions that
+-- limit them more strictly (lua/host/scripts_state.c).
+---@param how { call: fun(f: function, ...), last_line: fun(chunk: string, f: function, ...) }
+function M.confine(how)
+  limited, last_line = how.call, how.last_line
+end
+
 -- ---- Checking what a script returns --------------------------------------------------------
 
 local function is_word(text)
@@ -112,11 +150,23 @@ function M.is_setting(value)
     is_list_of_numbers(value)
 end
 
+--- A copy, so that the script's functions cannot change what was checked; none if it is nil.
+local function copy(chunk, what, t)
+  local values, n = {}, 0
+  for key, value in pairs(t or {}) do
+    n = n + 1
+    if n > MOST then refuse(chunk, '%s has more than %d entries', what, MOST) end
+    values[key] = value
+  end
+  return values
+end
+
 local function check_defaults(chunk, defaults)
   if defaults ~= nil and type(defaults) ~= 'table' then
     refuse(chunk, 'defaults must be a table, not %s', raise.describe(defaults))
   end
-  for name, value in pairs(defaults or {}) do
+  defaults = copy(chunk, 'defaults', defaults)
+  for name, value in pairs(defaults) do
     if not is_word(name) then
       refuse(chunk, 'defaults: %s is no name of a setting', raise.describe(name))
     end
@@ -124,8 +174,9 @@ local function check_defaults(chunk, defaults)
       refuse(chunk, 'defaults.%s is %s; a setting is a number, boolean, string or list of numbers',
         name, raise.describe(value))
     end
+    if type(value) == 'table' then defaults[name] = copy(chunk, 'defaults.' .. name, value) end
   end
-  return defaults or {}
+  return defaults
 end
 
 --- `state` as a map: name -> first value, a number or 'weight'.
@@ -135,7 +186,7 @@ local function read_states(chunk, declared)
     refuse(chunk, "state must be a table, { 'mom' } or { mom = 0.1 }, not %s",
       raise.describe(declared))
   end
-  for k, v in pairs(declared or {}) do
+  for k, v in pairs(copy(chunk, 'state', declared)) do
     local name, start = k, v
     if type(k) == 'number' then name, start = v, 0 end
     if not is_word(name) then refuse(chunk, 'state: %s is no name', raise.describe(name)) end
@@ -155,14 +206,24 @@ local function read_scalars(chunk, declared, states)
   if declared ~= nil and type(declared) ~= 'table' then
     refuse(chunk, 'scalars must be a table, { x = 1 }, not %s', raise.describe(declared))
   end
-  for name, value in pairs(declared or {}) do
+  declared = copy(chunk, 'scalars', declared)
+  for name, value in pairs(declared) do
     if not is_word(name) or type(value) ~= 'number' then
       refuse(chunk, 'scalars: { name = first value } is wanted, not [%s] = %s',
         raise.describe(name), raise.describe(value))
     end
     if states[name] ~= nil then refuse(chunk, '%s is a state and a scalar at once', name) end
   end
-  return declared or {}
+  return declared
+end
+
+local function check_function(chunk, field, f)
+  if type(f) ~= 'function' then
+    refuse(chunk, '%s must be a function, not %s', field, raise.describe(f))
+  end
+  if debug.getinfo(f, 'S').source ~= '=' .. chunk then
+    refuse(chunk, '%s must be a function that the script defines', field)
+  end
 end
 
 local FIELDS = {
@@ -188,12 +249,9 @@ local function check(chunk, script, kind)
   if not is_word(script.name) then
     refuse(chunk, 'name must be a word, not %s', raise.describe(script.name))
   end
-  if type(script[kind]) ~= 'function' then
-    refuse(chunk, '%s must be a function, not %s', kind, raise.describe(script[kind]))
-  end
-  if script.migrate ~= nil and type(script.migrate) ~= 'function' then
-    refuse(chunk, 'migrate must be a function, not %s', raise.describe(script.migrate))
-  end
+  check_function(chunk, kind, script[kind])
+  if script.migrate ~= nil then check_function(chunk, 'migrate', script.migrate) end
+  if script.check ~= nil then check_function(chunk, 'check', script.check) end
   local states = read_states(chunk, script.state)
   return {
     name = script.name,
