@@ -66,6 +66,7 @@ typedef struct {
 } successor;
 
 static void finish(neap_sched *sched, neap_work *work, successor *then);
+static void set_parts_left(neap_work *work);
 
 /* A work whose turn has come: to the queue, with a look whether somebody should wake (S1). */
 static void offer(neap_sched *sched, neap_work *work) {
@@ -81,8 +82,7 @@ void neap_made_ready(void *arg, neap_work *work) {
     return;
   }
   work->skip = neap_work_inherit(work);
-  if (work->skip) work->parts = 1;
-  atomic_store_explicit(&work->parts_left, work->parts, memory_order_relaxed);
+  set_parts_left(work);
   if (then && !then->next && work->parts == 1 && work->priority == 0 &&
       atomic_load_explicit(&work->sched->ready.prioritised, memory_order_relaxed) == 0)
     then->next = work;
@@ -109,20 +109,43 @@ static void own_failure(neap_work *work, int part, int status, const char *text)
   neap_failure_drop(sched, old);
 }
 
+/* How much must be over before the work is complete: its parts, and what neap_work_complete() ends.
+ */
+static void set_parts_left(neap_work *work) {
+  if (work->skip) work->parts = 1;
+  int ends = work->parts + (work->async && !work->skip);
+  atomic_store_explicit(&work->parts_left, ends, memory_order_relaxed);
+}
+
+static bool part_ends(neap_work *work) {
+  return atomic_fetch_sub_explicit(&work->parts_left, 1, memory_order_acq_rel) == 1;
+}
+
 /* Runs one part; completes the work after its last. */
 static void run_part(neap_sched *sched, neap_work *work, int part, successor *then) {
+  bool async = false;
   if (!work->skip && work->run) {
     inside in = {sched, neap_depth_in(sched) + 1, here};
     here = &in;
     neap_task task = {work, part, false};
     int status = work->run(&task, work->arg);
     here = in.outer;
+    /* `task` is still ours; an asynchronous work that went well may be complete and gone, once
+     * its own end is counted. */
     if (status != NEAP_OK && !task.failed)
       own_failure(work, part, status, neap_status_name(status));
+    async = work->async && status == NEAP_OK;
   }
-  if (work->parts == 1 ||
-      atomic_fetch_sub_explicit(&work->parts_left, 1, memory_order_acq_rel) == 1)
-    finish(sched, work, then);
+  if ((work->parts == 1 && !async) || part_ends(work)) finish(sched, work, then);
+}
+
+void neap_work_complete(neap_work *work, int status, const char *text) {
+  if (status != NEAP_OK) own_failure(work, 0, status, text);
+  if (part_ends(work)) finish(work->sched, work, NULL);
+}
+
+neap_work *neap_task_work(const neap_task *task) {
+  return task->work;
 }
 
 void neap_drain_check(neap_sched *sched) {
@@ -216,8 +239,7 @@ uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *
 
 static void run_here(neap_sched *sched, neap_work *work) {
   work->skip = neap_work_inherit(work);
-  if (work->skip) work->parts = 1;
-  atomic_store_explicit(&work->parts_left, work->parts, memory_order_relaxed);
+  set_parts_left(work);
   for (int part = 0, parts = work->parts; part < parts; part++) run_part(sched, work, part, NULL);
 }
 

@@ -30,6 +30,12 @@ void neap_work_set_quick(neap_work *work, bool quick);
 /* For clean-up that must happen even when an input has failed: run() is called all the
  * same, and failures do not pass through it to what it writes. */
 void neap_work_set_always(neap_work *work);
+/* Complete only when run() has returned NEAP_OK and neap_work_complete() was called, once, from any
+ * thread and maybe before; then it passes `status` on as a failure unless that is NEAP_OK. Not when
+ * run() failed or was skipped. For work that others do: the network. One part only. */
+void neap_work_set_async(neap_work *work);
+void neap_work_complete(neap_work *work, int status, const char *text);
+neap_work *neap_task_work(const neap_task *task);
 /* Queues it. Cannot fail; `work` is gone. After neap_context_close it is discarded. */
 void neap_work_submit(neap_work *work);
 /* Instead of submitting. */

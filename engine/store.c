@@ -43,6 +43,11 @@ static int unknown_type(const char *type) {
 }
 
 int neap_store_create(neap_context *context, const char *type, neap_store **out) {
+  return neap_store_make(context, type, NULL, out);
+}
+
+int neap_store_make(neap_context *context, const char *type, const neap_job_options *job,
+                    neap_store **out) {
   if (!type) return neap_fail(NEAP_EINVAL, "the name of a store type must be a string");
   const neap_store_row *row = NULL;
   for (int i = 0; i < NUM_ROWS && !row; i++)
@@ -60,7 +65,8 @@ int neap_store_create(neap_context *context, const char *type, neap_store **out)
     store->locked = true;
   else
     status = neap_fail(NEAP_ENOMEM, "a lock cannot be made");
-  if (status == NEAP_OK && row->ops->open) status = row->ops->open(store);
+  if (status == NEAP_OK && row->ops->open) status = row->ops->open(store, job);
+  store->open = status == NEAP_OK;
   if (status != NEAP_OK)
     neap_store_close(store);
   else
@@ -78,6 +84,7 @@ static void drop_entry(neap_store *store, neap_store_entry *entry) {
 void neap_store_close(neap_store *store) {
   if (!store) return;
   neap_context *context = store->context;
+  if (store->open && store->row->ops->leave) store->row->ops->leave(store);
   while (store->keys.count > 0)
     drop_entry(store, neap_keys_value_at(&store->keys, store->keys.count - 1));
   neap_keys_clear(&store->keys);
@@ -329,7 +336,8 @@ int neap_store_delete(neap_store *store, const neap_key *key) {
   NEAP_TRY(open_request(&r, store, "delete", 1, key, false, false));
   int status = check_kinds(&r);
   neap_store_entry *entry = status == NEAP_OK ? neap_keys_find(&store->keys, key) : NULL;
-  if (entry) {
+  if (entry && store->row->ops->forget) status = store->row->ops->forget(store, entry);
+  if (entry && status == NEAP_OK) {
     if (store->optimizer) neap_optimizer_forget(store->optimizer, key);
     drop_entry(store, entry);
   } else if (status == NEAP_OK) {
@@ -503,9 +511,10 @@ int neap_store_barrier(neap_store *store) {
     NEAP_TRY(open_request(&r, store, "barrier", 0, NULL, false, false));
     neap_store_entry *entry = neap_keys_value_at(&store->keys, i);
     int status = NEAP_OK;
-    if (entry && store->row->ops->value) status = store->row->ops->value(store, entry, &value);
+    if (entry) status = store->row->ops->written(store, entry, &value);
     close_request(&r, status); /* waiting is for those who hold no lock */
-    if (!value) return status;
+    NEAP_TRY(status);
+    if (!value) return store->row->ops->barrier ? store->row->ops->barrier(store) : NEAP_OK;
     status = neap_array_wait(value);
     neap_array_close(value);
     NEAP_TRY(status);

@@ -24,6 +24,7 @@ typedef struct neap_store_row {
 enum neap_store_flags {
   NEAP_STORE_ON_DEVICE = 1,  /* sums and updates where the arrays are; else on cpu(0) */
   NEAP_STORE_COMPRESSES = 2, /* heeds store->codec when it pushes dense float32 */
+  NEAP_STORE_ASYNC = 4,      /* servers update at each push, not at each round */
 };
 
 /* One key of a store. Types put this first in a struct of their own. */
@@ -55,6 +56,7 @@ struct neap_store {
   const neap_store_row *row;
   pthread_mutex_t lock;      /* guards all below, and the order in which a call's work is queued */
   bool locked;               /* the lock was made */
+  bool open;                 /* the type's open went well */
   neap_keys keys;            /* -> neap_store_entry */
   int kind;                  /* of keys: 0 until the first init, then 't' texts or 'n' numbers */
   neap_optimizer *optimizer; /* held; NULL: none */
@@ -70,8 +72,11 @@ struct neap_store_ops {
   /* Sizes of the type's own structs, zeroed when the type gets them. */
   size_t store_size, entry_size;
 
-  /* Makes the rest of a store; no lock yet, may wait. After a failure close is called. */
-  int (*open)(neap_store *store);
+  /* Makes the rest of a store; no lock yet, may wait. `job` is NULL unless neap_store_join() is
+   * what makes it. After a failure close is called. */
+  int (*open)(neap_store *store, const neap_job_options *job);
+  /* Before keys are dropped and close is called, if open went well; no lock, may wait. */
+  void (*leave)(neap_store *store);
   /* Frees what open made, also after half of it. Keys are dropped already. No lock any more; must
    * not wait for the engine. */
   void (*close)(neap_store *store);
@@ -82,6 +87,8 @@ struct neap_store_ops {
   /* Frees what an entry holds, also after half an init; work that is queued on it completes. The
    * entry itself belongs to store.c. Cannot fail. */
   void (*drop)(neap_store *store, neap_store_entry *entry);
+  /* The key is being deleted, and will be dropped if this goes well; may wait. */
+  int (*forget)(neap_store *store, neap_store_entry *entry);
 
   /* Sums, updates by store->optimizer if there is one (checked to have a program for each key),
    * then answers call->out. */
@@ -94,7 +101,16 @@ struct neap_store_ops {
    * whose values are elsewhere; then NEAP_ENOTSUP. */
   int (*sum)(neap_store *store, const neap_store_item *item, int priority, neap_array **out);
   int (*value)(neap_store *store, neap_store_entry *entry, neap_array **out);
+  /* *out belongs to the caller: an array that each queued init and push of the key writes, to wait
+   * for them. */
+  int (*written)(neap_store *store, neap_store_entry *entry, neap_array **out);
+  /* The end of a barrier, when all of this process's work is done; no lock, may wait. */
+  int (*barrier)(neap_store *store);
 };
+
+/* neap_store_create() and neap_store_join(). */
+int neap_store_make(neap_context *context, const char *type, const neap_job_options *job,
+                    neap_store **out);
 
 /* One a row of stores.def. */
 extern const neap_store_row neap_store_rows[];

@@ -3,7 +3,8 @@
  * missing, and what to use instead. */
 #include "store.h"
 
-static int no_nccl(neap_store *store) {
+static int no_nccl(neap_store *store, const neap_job_options *job) {
+  (void)job;
   return neap_fail(
       NEAP_ENOTSUP,
       "a '%s' store needs a GPU and NCCL, and this build of Neap supports neither CUDA "
@@ -11,15 +12,4 @@ static int no_nccl(neap_store *store) {
       store->row->name);
 }
 
-static int no_dist(neap_store *store) {
-  return neap_fail(NEAP_ENOTSUP,
-                   "a '%s' store works inside a launched job only, and this process is outside of "
-                   "one. A job is started by:\n"
-                   "  neap launch -n 2 -s 1 luajit train.lua\n"
-                   "But this version of Neap has no stores across processes yet: use 'local' or "
-                   "'device'",
-                   store->row->name);
-}
-
 const neap_store_ops neap_store_no_nccl = {.store_size = sizeof(neap_store), .open = no_nccl};
-const neap_store_ops neap_store_no_dist = {.store_size = sizeof(neap_store), .open = no_dist};

@@ -10,6 +10,7 @@
  * value for the key. On CPU contexts that is the same memory and the same arithmetic. */
 #include "store.h"
 #include "array_work.h"
+#include "work_list.h"
 #include <string.h>
 
 typedef struct local_entry {
@@ -25,47 +26,6 @@ typedef struct local_entry {
   neap_array **residuals, **packed;
   int num_senders;
 } local_entry;
-
-/* ---- A list of work: first made ready, then queued, all or nothing --------------------- */
-
-typedef struct work_list {
-  neap_context *context;
-  neap_work **works;
-  int count;
-  size_t room;
-  neap_work *small[16];
-} work_list;
-
-static int list_open(work_list *list, neap_context *context, size_t room) {
-  list->context = context;
-  list->works = list->small;
-  list->count = 0;
-  list->room = room;
-  if (room <= sizeof list->small / sizeof *list->small) return NEAP_OK;
-  list->works = neap_alloc(context, room * sizeof *list->works);
-  return list->works ? NEAP_OK : NEAP_ENOMEM;
-}
-
-/* NULL: memory ran out, and the error text is set. */
-static int list_add(work_list *list, neap_work *work, int priority) {
-  if (!work) return NEAP_ENOMEM;
-  neap_work_set_priority(work, priority);
-  list->works[list->count++] = work;
-  return NEAP_OK;
-}
-
-/* The end: queues all when all went well, or nothing. Gives `status` back. */
-static int list_close(work_list *list, int status) {
-  for (int i = 0; i < list->count; i++) {
-    if (status == NEAP_OK)
-      neap_work_submit(list->works[i]);
-    else
-      neap_work_discard(list->works[i]);
-  }
-  if (list->works && list->works != list->small)
-    neap_free(list->context, list->works, list->room * sizeof *list->works);
-  return status;
-}
 
 /* ---- Arrays of the store's own ---------------------------------------------------------- */
 
@@ -193,52 +153,52 @@ static size_t num_outs(const neap_store_call *call) {
   return n;
 }
 
-static int add_pulls(work_list *list, const neap_store_call *call) {
+static int add_pulls(neap_work_list *list, const neap_store_call *call) {
   for (int i = 0; i < call->num_out; i++) {
     const neap_store_item *item = &call->out[i];
     neap_array *value = ((local_entry *)item->entry)->value;
     for (int k = 0; k < item->count; k++) {
       neap_array *to = item->arrays[k];
       if (call->ignore_sparse && neap_array_get_info(to)->stype != NEAP_DENSE) continue;
-      NEAP_TRY(list_add(list, neap_copy_work(value, to), call->priority));
+      NEAP_TRY(neap_list_add(list, neap_copy_work(value, to), call->priority));
     }
   }
   return NEAP_OK;
 }
 
-static int add_inits(neap_store *store, work_list *list, const neap_store_call *call) {
+static int add_inits(neap_store *store, neap_work_list *list, const neap_store_call *call) {
   for (int i = 0; i < call->num_in; i++) {
     local_entry *entry = (local_entry *)call->in[i].entry;
     neap_array *from = call->in[i].arrays[0];
     const neap_array_info *info = neap_array_get_info(from);
     NEAP_TRY(make_array(store, info, info->stype, info, &entry->value));
-    NEAP_TRY(list_add(list, neap_copy_work(from, entry->value), call->priority));
+    NEAP_TRY(neap_list_add(list, neap_copy_work(from, entry->value), call->priority));
   }
   return NEAP_OK;
 }
 
 static int local_init(neap_store *store, const neap_store_call *call) {
-  work_list list;
-  NEAP_TRY(list_open(&list, store->context, (size_t)call->num_in + num_outs(call)));
+  neap_work_list list;
+  NEAP_TRY(neap_list_open(&list, store->context, (size_t)call->num_in + num_outs(call)));
   int status = add_inits(store, &list, call);
   if (status == NEAP_OK) status = add_pulls(&list, call);
-  return list_close(&list, status);
+  return neap_list_close(&list, status);
 }
 
 /* Adds up a key's arrays: as they are, or what is left of them after compression. */
-static int add_sum(neap_store *store, work_list *list, const neap_store_item *item, neap_array *to,
-                   int priority) {
+static int add_sum(neap_store *store, neap_work_list *list, const neap_store_item *item,
+                   neap_array *to, int priority) {
   if (!compresses(store, item))
-    return list_add(list, neap_add_n_work(item->count, item->arrays, to), priority);
+    return neap_list_add(list, neap_add_n_work(item->count, item->arrays, to), priority);
   const local_entry *entry = (local_entry *)item->entry;
   for (int k = 0; k < item->count; k++)
-    NEAP_TRY(list_add(list,
-                      neap_encode_work(store->codec, store->threshold, item->arrays[k],
-                                       entry->residuals[k], entry->packed[k]),
-                      priority));
-  return list_add(list,
-                  neap_decode_work(store->codec, store->threshold, item->count, entry->packed, to),
-                  priority);
+    NEAP_TRY(neap_list_add(list,
+                           neap_encode_work(store->codec, store->threshold, item->arrays[k],
+                                            entry->residuals[k], entry->packed[k]),
+                           priority));
+  return neap_list_add(
+      list, neap_decode_work(store->codec, store->threshold, item->count, entry->packed, to),
+      priority);
 }
 
 /* How much work add_sum() makes at most. */
@@ -250,7 +210,8 @@ static size_t sum_works(const neap_store_call *call) {
 
 /* A push without an optimizer sums straight into the value. With one, a single array is what the
  * optimizer reads, and only several go through a sum. */
-static int add_push(neap_store *store, work_list *list, const neap_store_item *item, int priority) {
+static int add_push(neap_store *store, neap_work_list *list, const neap_store_item *item,
+                    int priority) {
   local_entry *entry = (local_entry *)item->entry;
   if (!store->optimizer) return add_sum(store, list, item, entry->value, priority);
   neap_array *gradient = item->arrays[0];
@@ -279,9 +240,9 @@ static int local_push(neap_store *store, const neap_store_call *call) {
   for (int i = 0; i < call->num_in; i++) NEAP_TRY(prepare_entry(store, &call->in[i]));
   int64_t num_updates = 0;
   if (optimizer) NEAP_TRY(neap_optimizer_count(optimizer, NULL, &num_updates));
-  work_list list;
+  neap_work_list list;
   size_t updates = optimizer ? (size_t)call->num_in * NEAP_UPDATE_WORKS : 0;
-  NEAP_TRY(list_open(&list, store->context, sum_works(call) + updates + num_outs(call)));
+  NEAP_TRY(neap_list_open(&list, store->context, sum_works(call) + updates + num_outs(call)));
   int status = NEAP_OK, done = 0;
   while (done < call->num_in && status == NEAP_OK) {
     status = add_push(store, &list, &call->in[done], call->priority);
@@ -289,27 +250,27 @@ static int local_push(neap_store *store, const neap_store_call *call) {
   }
   if (status == NEAP_OK) status = add_pulls(&list, call);
   if (status != NEAP_OK && optimizer) uncount(optimizer, call->in, done, num_updates);
-  return list_close(&list, status);
+  return neap_list_close(&list, status);
 }
 
 static int local_pull(neap_store *store, const neap_store_call *call) {
-  work_list list;
-  NEAP_TRY(list_open(&list, store->context, num_outs(call)));
-  return list_close(&list, add_pulls(&list, call));
+  neap_work_list list;
+  NEAP_TRY(neap_list_open(&list, store->context, num_outs(call)));
+  return neap_list_close(&list, add_pulls(&list, call));
 }
 
 static int local_pull_rows(neap_store *store, const neap_store_call *call) {
-  work_list list;
-  NEAP_TRY(list_open(&list, store->context, num_outs(call)));
+  neap_work_list list;
+  NEAP_TRY(neap_list_open(&list, store->context, num_outs(call)));
   int status = NEAP_OK;
   for (int i = 0; i < call->num_out && status == NEAP_OK; i++) {
     const neap_store_item *item = &call->out[i];
     neap_array *value = ((local_entry *)item->entry)->value;
     for (int k = 0; k < item->count && status == NEAP_OK; k++)
-      status =
-          list_add(&list, neap_retain_work(value, item->ids[k], item->arrays[k]), call->priority);
+      status = neap_list_add(&list, neap_retain_work(value, item->ids[k], item->arrays[k]),
+                             call->priority);
   }
-  return list_close(&list, status);
+  return neap_list_close(&list, status);
 }
 
 static int local_sum(neap_store *store, const neap_store_item *item, int priority,
@@ -318,9 +279,10 @@ static int local_sum(neap_store *store, const neap_store_item *item, int priorit
   const neap_array_info *first = neap_array_get_info(item->arrays[0]);
   neap_array *sum = NULL;
   NEAP_TRY(make_array(store, first, first->stype, first, &sum));
-  work_list list;
-  int status = list_open(&list, store->context, 1 + (size_t)item->count);
-  if (status == NEAP_OK) status = list_close(&list, add_sum(store, &list, item, sum, priority));
+  neap_work_list list;
+  int status = neap_list_open(&list, store->context, 1 + (size_t)item->count);
+  if (status == NEAP_OK)
+    status = neap_list_close(&list, add_sum(store, &list, item, sum, priority));
   if (status == NEAP_OK)
     *out = sum;
   else
@@ -343,4 +305,5 @@ const neap_store_ops neap_store_local = {
     .pull_rows = local_pull_rows,
     .sum = local_sum,
     .value = local_value,
+    .written = local_value,
 };

@@ -70,7 +70,7 @@ neap_work *neap_work_new(neap_context *context, const char *name, neap_fn run, s
   work->num_slots = work->num_writes = work->next_part = work->priority = 0;
   atomic_init(&work->failed_part, 0);
   work->kind = NEAP_WORK_POOLED;
-  work->quick = work->always = work->skip = false;
+  work->quick = work->always = work->skip = work->async = false;
   memset(work->arg, 0, payload);
   return work;
 }
@@ -103,6 +103,10 @@ void neap_work_set_quick(neap_work *work, bool quick) {
 }
 void neap_work_set_always(neap_work *work) {
   work->always = true;
+}
+
+void neap_work_set_async(neap_work *work) {
+  work->async = true;
 }
 
 static void work_free(neap_sched *sched, neap_work *work) {

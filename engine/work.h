@@ -69,7 +69,7 @@ struct neap_work {
   int priority;
   atomic_int failed_part; /* lowest part that failed */
   unsigned char kind, batch, size_class;
-  bool quick : 1, always : 1, skip : 1, counted : 1;
+  bool quick : 1, always : 1, skip : 1, counted : 1, async : 1;
 
   void *target; /* kind WAIT: the parker; kind CLOSE: the variable */
   size_t bytes; /* of this allocation */
