@@ -162,8 +162,10 @@ end
 -- stay.
 ---@param store neap.Store
 ---@param path string
----@param install fun(o: neap.Optimizer) makes it the store's optimizer
-function M.load(store, path, install)
+---@param o neap.Optimizer|nil the store's, attached
+---@param install fun(o: neap.Optimizer) makes it the store's optimizer, and attaches it
+---@return neap.Optimizer the one that has the states now
+function M.load(store, path, o, install)
   if type(path) ~= 'string' then
     raise.raise('load_optimizer_states: a path is wanted, not %s', raise.describe(path))
   end
@@ -173,7 +175,6 @@ function M.load(store, path, install)
   end
   local name = meta_of(file, 'name') or '?'
   local dump = meta_of(file, 'optimizer')
-  local o = store._optimizer
   if not o and not dump then
     bad_file(path, 'holds states of %s without the optimizer itself (dump_optimizer): ' ..
       'call set_optimizer first', raise.describe(name))
@@ -192,6 +193,7 @@ function M.load(store, path, install)
   for _, state in ipairs(states) do o:restore(state.key, state.name, state.value) end
   for _, entry in ipairs(counts) do o:set_count(entry.key, entry.count) end
   o:set_count(nil, total)
+  return o
 end
 
 -- ---- From one optimizer to the next --------------------------------------------------------
