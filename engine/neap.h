@@ -482,6 +482,10 @@ NEAP_API int neap_optimizer_restore(neap_optimizer *optimizer, const neap_key *k
 NEAP_API int neap_optimizer_count(neap_optimizer *optimizer, const neap_key *key, int64_t *out);
 NEAP_API int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key *key,
                                       int64_t count);
+/* Gives `to`, which is bound, what it has in common with `from`: a key's states of the same name,
+ * its scalars if all names are the same, and its count where that is all of its states. The count
+ * of the whole goes on. Copies; `from` stays as it is. */
+NEAP_API int neap_optimizer_carry_over(neap_optimizer *from, neap_optimizer *to);
 
 /* ---- Stores ------------------------------------------------------------ */
 
@@ -604,6 +608,8 @@ typedef struct neap_job_options {
   const char *tls_ca;      /* files, for tls+tcp: certificates to trust, */
   const char *tls_cert;    /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
+  int controller;              /* servers: not 0 if neap_server_command() is called; else commands
+                                * are refused */
 } neap_job_options;
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);
@@ -660,8 +666,8 @@ NEAP_API int neap_server_rank(const neap_server *server);
 /* As above. NEAP_ELOST when the scheduler is gone for longer than the time-out. */
 NEAP_API int neap_server_wait(neap_server *server, double seconds);
 NEAP_API void neap_server_close(neap_server *server);
-/* The next command of neap_store_command() that nobody has answered yet; NEAP_ETIMEOUT if there
- * is none after `seconds`. *body is valid until it is answered, which must be done in order. */
+/* The next command of neap_store_command(); NEAP_ETIMEOUT if there is none after `seconds`. *body
+ * is valid until neap_server_answer(), which must come before the next; one thread at a time. */
 NEAP_API int neap_server_command(neap_server *server, double seconds, double *head,
                                  const char **body, size_t *size);
 NEAP_API int neap_server_answer(neap_server *server, const char *answer, size_t size);

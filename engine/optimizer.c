@@ -349,7 +349,7 @@ int neap_optimizer_check(neap_optimizer *optimizer, const neap_key *key, int sty
 }
 
 /* After counts were set or dropped: num_update stays what it is, and goes on from there. */
-static void set_lead(neap_optimizer *optimizer) {
+void neap_opt_set_lead(neap_optimizer *optimizer) {
   int64_t highest = (int64_t)optimizer->values[BEGIN_NUM_UPDATE];
   for (int i = 0; i < optimizer->keys.count; i++) {
     const opt_key *entry = neap_keys_value_at(&optimizer->keys, i);
@@ -361,7 +361,7 @@ static void set_lead(neap_optimizer *optimizer) {
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key) {
   pthread_mutex_lock(&optimizer->lock);
   opt_key *entry = neap_keys_remove(&optimizer->keys, key);
-  set_lead(optimizer);
+  neap_opt_set_lead(optimizer);
   pthread_mutex_unlock(&optimizer->lock);
   if (entry) free_entry(optimizer->context, entry);
 }
@@ -463,7 +463,7 @@ int neap_optimizer_set_count(neap_optimizer *optimizer, const neap_key *key, int
       entry->count = count;
     } else {
       optimizer->num_update = count;
-      set_lead(optimizer);
+      neap_opt_set_lead(optimizer);
     }
   }
   pthread_mutex_unlock(&optimizer->lock);

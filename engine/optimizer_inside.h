@@ -55,6 +55,9 @@ struct neap_optimizer {
 void neap_opt_free_text(neap_context *context, char *text);
 void neap_opt_free_scalars(neap_context *context, opt_key *entry);
 
+/* After counts changed: num_update stays what it is, and goes on from there. */
+void neap_opt_set_lead(neap_optimizer *optimizer);
+
 /* The key's entry, made if it is new. */
 int neap_opt_get_key(neap_optimizer *optimizer, const neap_key *key, opt_key **out);
 /* The place of a state, made (without an array) if the key has none of that name; -1: no memory. */

@@ -236,3 +236,57 @@ int neap_optimizer_restore(neap_optimizer *optimizer, const neap_key *key, const
   pthread_mutex_unlock(&optimizer->lock);
   return status;
 }
+
+/* ---- From one optimizer to another --------------------------------------------------------- */
+
+/* A key's programs in `to`: what they call their states is what they take over. */
+static bool wants(const opt_key *to, const char *name) {
+  for (int k = 0; k < 2; k++) {
+    const neap_program *program = to->bound[k].program;
+    for (int i = 0; program && i < program->plan->num_states; i++)
+      if (strcmp(program->plan->states[i].name, name) == 0) return true;
+  }
+  return false;
+}
+
+static bool wants_scalars(const opt_key *to, const opt_key *from) {
+  for (int k = 0; k < 2; k++)
+    if (to->bound[k].program && to->bound[k].program->plan->num_scalars &&
+        same_scalars(from, to->bound[k].program->plan))
+      return true;
+  return false;
+}
+
+/* Under both locks. */
+static int carry_key(const neap_key *key, const opt_key *from, neap_optimizer *to) {
+  opt_key *entry = neap_keys_find(&to->keys, key);
+  if (!entry || (!entry->bound[0].program && !entry->bound[1].program)) return NEAP_OK;
+  int wanted = 0, carried = 0;
+  for (int i = 0; i < entry->num_states; i++) wanted += wants(entry, entry->states[i].name);
+  for (int i = 0; i < from->num_states; i++) {
+    if (!from->states[i].array || !wants(entry, from->states[i].name)) continue;
+    NEAP_TRY(restore_locked(to, key, from->states[i].name, from->states[i].array));
+    carried++;
+  }
+  if (from->scalars && wants_scalars(entry, from))
+    NEAP_TRY(restore_locked(to, key, "scalars", from->scalars));
+  if (carried == wanted) entry->count = from->count;
+  return NEAP_OK;
+}
+
+int neap_optimizer_carry_over(neap_optimizer *from, neap_optimizer *to) {
+  if (!from || !to || from == to)
+    return neap_fail(NEAP_EINVAL, "neap_optimizer_carry_over: two optimizers are wanted");
+  if (from->context != to->context)
+    return neap_fail(NEAP_EINVAL, "neap_optimizer_carry_over: optimizers of two contexts");
+  int status = NEAP_OK;
+  pthread_mutex_lock(&from->lock);
+  pthread_mutex_lock(&to->lock);
+  for (int i = 0; status == NEAP_OK && i < from->keys.count; i++)
+    status = carry_key(neap_keys_at(&from->keys, i), neap_keys_value_at(&from->keys, i), to);
+  if (to->num_update < from->num_update) to->num_update = from->num_update;
+  neap_opt_set_lead(to);
+  pthread_mutex_unlock(&to->lock);
+  pthread_mutex_unlock(&from->lock);
+  return status;
+}

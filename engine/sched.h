@@ -44,6 +44,8 @@ void neap_work_discard(neap_work *work);
 /* True when nothing queued reads or writes the variable, so that the caller may touch
  * what it guards without waiting (as long as nobody else queues work on it). */
 bool neap_var_idle(neap_var *var);
+/* Whether it is marked by a failure; for who knows that nothing is queued on it. */
+bool neap_var_failed(const neap_var *var);
 /* Waits for everything queued that reads or writes; returns and clears the mark. */
 int neap_var_wait_idle(neap_var *var);
 /* Calls `dispose(arg)` once all that is queued on `var` is complete, at once if nothing

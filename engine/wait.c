@@ -48,6 +48,10 @@ bool neap_var_idle(neap_var *var) {
   return is;
 }
 
+bool neap_var_failed(const neap_var *var) {
+  return atomic_load_explicit(&var->failure, memory_order_acquire) != NULL;
+}
+
 static void idle_reached(void *payload) {
   neap_parker *parker = *(neap_parker **)payload;
   neap_parker_wake(parker);

@@ -6,13 +6,17 @@ local data = require 'fashion.data'
 
 local M = {}
 
-local function whole(low, high)
+--- What reads a whole number from `low` to `high`: a function(text) that gives it, or nil and why
+-- not.
+function M.whole(low, high)
   return function(text)
     local n = tonumber(text)
     if n and n % 1 == 0 and n >= low and n <= high and text:match('^%d+$') then return n end
     return nil, ("'%s' is no whole number from %d to %d"):format(text, low, high)
   end
 end
+
+local whole = M.whole
 
 local function rate(text)
   local n = tonumber(text)

@@ -32,10 +32,12 @@ end
 ---@param epochs integer
 ---@param batches integer in an epoch
 ---@param images integer in a batch
-function M.new(epochs, batches, images)
+---@param label? string what stands at the beginning of each line
+function M.new(epochs, batches, images, label)
   local now, terminal = M.now(), unistd.isatty(STDOUT) ~= nil
   return setmetatable({
     epochs = epochs, batches = batches, images = images, terminal = terminal,
+    label = label and label .. '  ' or '',
     shown = terminal and 0 or now, -- when something was shown last: a bar is there at once
     began = now, done = 0, -- when this epoch began, and batches since
   }, M)
@@ -79,11 +81,11 @@ function M:batch(epoch, batch, loss)
   self.shown = now
   local digits = #tostring(self.epochs)
   if self.terminal then
-    draw(('epoch %' .. digits .. 'd/%d %s loss %.4f  %6.0f images/s'):format(epoch,
+    draw(('%sepoch %' .. digits .. 'd/%d %s loss %.4f  %6.0f images/s'):format(self.label, epoch,
       self.epochs, bar(batch / self.batches), loss(), self:rate()))
   else
-    print(('epoch %' .. digits .. 'd/%d  batch %d/%d  loss %.4f  %.0f images/s'):format(epoch,
-      self.epochs, batch, self.batches, loss(), self:rate()))
+    print(('%sepoch %' .. digits .. 'd/%d  batch %d/%d  loss %.4f  %.0f images/s'):format(
+      self.label, epoch, self.epochs, batch, self.batches, loss(), self:rate()))
   end
 end
 

@@ -403,8 +403,10 @@ local function is_optimizer(o)
 end
 
 --- Pushes update by this optimizer from now on. Set again, states that the old and the new one
--- have in common (same name and shape) carry over. In a dist store the script and its settings go
--- to all servers; returns when all have switched to it, or raises what one has to say against it.
+-- have in common (same name and shape) carry over; what migrate(old, new, w) of the new script
+-- says comes on top. If that raises, the old one stays. In a dist store the script and its
+-- settings go to all servers; returns when all have switched to it, or raises what one of them has
+-- to say against it.
 ---@param o neap.Optimizer of neap.optim
 ---@return integer version 1 at the first call, one more at each
 function Store:set_optimizer(o)

@@ -4,6 +4,7 @@
 
 local ffi = require 'ffi'
 local C = require 'neap.ffi'
+local array = require 'neap.array'
 local context = require 'neap.context'
 local raise = require 'neap.raise'
 
@@ -43,9 +44,18 @@ end
 
 function M.set_optimizer(self, o)
   local old = self._optimizer
+  local swapped = old and old ~= o
+  local migration = swapped and o:migration(old) or nil
   install(self, o)
-  if old and old ~= o then require('neap.kv_states').carry_over(old, o, self:keys()) end
+  if swapped then require('neap.kv_states').carry_over(old, o, self, migration) end
   return self._version
+end
+
+--- The stored value of a key itself.
+function M.value(self, key)
+  local out = ffi.new('neap_array *[1]')
+  raise.check(C.neap_store_value(self._handle, self._keys[key], out))
+  return (array.adopt(out[0], 0))
 end
 
 function M.set_updater(self, f) exchange(self, nil, f) end

@@ -19,6 +19,7 @@ local C = require 'neap.ffi'
 local array = require 'neap.array'
 local context = require 'neap.context'
 local keys_of = require 'neap.kv_keys'
+local nd = require 'neap.nd'
 local optim = require 'neap.optim'
 local raise = require 'neap.raise'
 
@@ -198,28 +199,101 @@ end
 
 -- ---- From one optimizer to the next --------------------------------------------------------
 
+--- States of an optimizer: key -> name -> array, the optimizer's own.
+local function states_by_key(o)
+  local by_key = {}
+  for key, name, handle in o:states() do
+    by_key[key] = by_key[key] or {}
+    by_key[key][name] = array.adopt(handle, 0)
+  end
+  return by_key
+end
+
+--- The states of one key that both optimizers have: the same arrays. weight32 is the master of a
+-- 16-bit weight; scalars are one array.
+local function common(old, new, had)
+  local has = {}
+  for _, name in ipairs(new.state_names) do has[name] = had[name] end
+  if old:get('multi_precision') and new:get('multi_precision') then has.weight32 = had.weight32 end
+  if table.concat(old.scalar_names, ' ') == table.concat(new.scalar_names, ' ') then
+    has.scalars = had.scalars
+  end
+  return has
+end
+
+--- A state as it is before a key's first update, a new array.
+local function first_state(o, name, weight, dtype)
+  local first = o:first_value(name)
+  if first == 'weight' then return weight:astype(dtype) end
+  return nd.full(weight.shape, first, { dtype = dtype, ctx = weight.ctx })
+end
+
+--- The scalars of both as a migration's program has them, the new ones first: as they are in
+-- `scalars`, or as they begin.
+local function join_scalars(old, new, had, has)
+  local values, at = {}, 0
+  for _, o in ipairs { new, old } do
+    for _, name in ipairs(o.scalar_names) do values[#values + 1] = o:first_value(name) end
+  end
+  if #values == 0 then return nil end
+  local joined = nd.array(values, { dtype = 'float64' })
+  for _, part in ipairs { { new, has.scalars }, { old, had.scalars } } do
+    local count = #part[1].scalar_names
+    if part[2] and part[2].size == count then part[2]:copyto(joined:slice(at, at + count)) end
+    at = at + count
+  end
+  return joined
+end
+
+--- Runs the script's migrate for one key. `had`: states of the old optimizer; `has`: what the new
+-- one gets, changed and added to.
+local function run_migration(migration, old, new, weight, had, has)
+  if weight.stype ~= 'default' then weight = weight:tostype('default') end
+  local dtype = weight.dtype == 'float64' and 'float64' or 'float32' -- of states
+  local states = {}
+  for i, full in ipairs(migration.states) do
+    local whose, name = full:match('^(%a+)%.(.*)$')
+    local value
+    if whose == 'old' then
+      value = had[name] or first_state(old, name, weight, dtype)
+    else
+      value = has[name] and has[name]:copy() or first_state(new, name, weight, dtype)
+      has[name] = value
+    end
+    states[i] = value
+  end
+  local handles = ffi.new('neap_array *[?]', #states + 1)
+  for i, value in ipairs(states) do handles[i - 1] = array.handle(value, 'migrate') end
+  local scalars = join_scalars(old, new, had, has)
+  -- A program writes a weight and reads a gradient; this one needs neither to change or be.
+  local copy = weight:copy()
+  raise.check(C.neap_program_run(migration.program, array.handle(copy, 'migrate'),
+    array.handle(weight, 'migrate'), handles, scalars and array.handle(scalars, 'migrate') or nil,
+    nil, 0))
+  local own = #new.scalar_names
+  if own > 0 then has.scalars = scalars:slice(0, own):copy() end
+end
+
 --- Gives `new` what it has in common with `old`: states of the same name (the shape is the
--- key's for both), and the number of updates of the whole. A key's own count goes on where all
--- of the new script's states do; elsewhere it starts again, as the formulas that use t want it
--- beside states that are fresh. Scalars go with the same script only: they have no names here.
+-- key's for both), what `migration` (new:migration(old)) makes of the others, and the number of
+-- updates of the whole. A key's own count goes on where it has all of the new script's states;
+-- elsewhere it starts again, as the formulas that use t want it beside states that are fresh.
 ---@param old neap.Optimizer
 ---@param new neap.Optimizer
----@param keys neap.Key[]
-function M.carry_over(old, new, keys)
-  local wanted = {}
-  for _, name in ipairs(new.state_names) do wanted[name] = true end
-  local same_script = old.hash == new.hash
-  local carried = {} -- by key: how many
-  for key, name, handle in old:states() do
-    local value = array.adopt(handle, 0)
-    if wanted[name] or (name == 'scalars' and same_script) then
-      new:restore(key, name, value)
-      if wanted[name] then carried[key] = (carried[key] or 0) + 1 end
+---@param store neap.Store
+---@param migration table|nil
+function M.carry_over(old, new, store, migration)
+  local states = states_by_key(old)
+  for _, key in ipairs(store:keys()) do
+    local count, had = old:count(key), states[key] or {}
+    if count > 0 or next(had) then
+      local has = common(old, new, had)
+      if migration then run_migration(migration, old, new, store._kind.value(store, key), had, has) end
+      for name, value in pairs(has) do new:restore(key, name, value) end
+      local whole = true
+      for _, name in ipairs(new.state_names) do whole = whole and has[name] ~= nil end
+      if whole and count > 0 then new:set_count(key, count) end
     end
-  end
-  for _, key in ipairs(keys) do
-    local count = old:count(key)
-    if count > 0 and (carried[key] or 0) == #new.state_names then new:set_count(key, count) end
   end
   new:set_count(nil, math.max(new:count(), old:count())) -- begin_num_update may be ahead
 end

@@ -154,12 +154,7 @@ function M.create(name, settings)
   if type(name) ~= 'string' then
     raise.raise('lr_scheduler.create: a name is wanted, not %s', raise.describe(name))
   end
-  local text, path = nil, nil
-  if name:find('^[%w_]+$') then text, path = script.find('schedules/' .. name) end
-  if not text then
-    raise.raise('there is no schedule %s (looked for %s)', raise.describe(name), path or 'a word')
-  end
-  return make(script.parse(text, name, 'rate'), settings)
+  return make(script.by_name('schedule', name, 'schedules/', 'rate'), settings)
 end
 
 --- A schedule from a file, or from a script's text.

@@ -28,7 +28,11 @@
 --   o:get(name)                the value of a setting
 --   o:settings()               a copy of all settings: name -> number, boolean or string
 --   o.name, o.source, o.hash   the script's name, its text, 16 hexadecimal digits of the text
---   o.state_names              the names of the states it declares, a list; scalars not among them
+--   o.state_names              the names of the states it declares, a sorted list
+--   o.scalar_names             those of its scalars, in the order of their array
+--   o:migration(old)           how states of `old` become its own, by the script's migrate: nil
+--                              without one, or if both have the same script; raises what the
+--                              recorder has to say
 --   o:dump()                   -> text: source, settings, multipliers and schedule, for files
 --   optim.undump(text)         -> an optimizer as it was, without states
 --   o:states()                 iterates: key, name, array cdata (neap_array *, the caller's)
@@ -69,6 +73,7 @@ local SMALL_FLOATS = { float16 = true, bfloat16 = true }
 ---@field source string the script's text
 ---@field hash string 16 hexadecimal digits of the text
 ---@field state_names string[] what the script declares
+---@field scalar_names string[] likewise
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
@@ -108,6 +113,11 @@ local function check_setting(self, name, value)
   if self._defaults[name] == nil then
     raise.raise('%s: there is no setting %s; there are %s', self.name, raise.describe(name),
       names_of(self))
+  end
+  if name == 'multi_precision' and self._handle and value ~= self._values[name] then
+    -- A master that has rested would bring old weights back.
+    raise.raise('%s: multi_precision cannot change once a store has it: set_optimizer with a ' ..
+      'new one does it', self.name)
   end
   local message = wrong(self, name, value)
   if message then
@@ -416,21 +426,42 @@ function Optimizer:set_count(key, count)
   raise.check(C.neap_optimizer_set_count(handle, c_key, count))
 end
 
+--- How states of `old` become this optimizer's, where its script has migrate(old, new, w).
+---@param old neap.Optimizer that updates the store
+---@return { program: ffi.cdata*, states: string[] }|nil
+function Optimizer:migration(old)
+  if not self._script.migrate or old.hash == self.hash then return nil end
+  local bytes, states = record.migrate(self._script, old._script)
+  return { program = compile(old._context, bytes), states = states }
+end
+
+--- What a state or scalar begins with: a number, or 'weight'.
+---@param name string
+---@return number|'weight'|nil
+function Optimizer:first_value(name)
+  local first = self._script.states[name]
+  if first ~= nil then return first end
+  return self._script.scalars[name]
+end
+
 -- ---- Making --------------------------------------------------------------------------------
 
 local function make(parsed, settings)
   local defaults = {}
   for name, value in pairs(BASE) do defaults[name] = value end
   for name, value in pairs(parsed.defaults) do defaults[name] = value end
-  local values, states = {}, {}
+  local values, states, scalars = {}, {}, {}
   for name, value in pairs(defaults) do values[name] = value end
   for name in pairs(parsed.states) do states[#states + 1] = name end
   table.sort(states)
+  for name in pairs(parsed.scalars) do scalars[#scalars + 1] = name end
+  table.sort(scalars)
   local self = setmetatable({
     name = parsed.name,
     source = parsed.source,
     hash = parsed.hash,
     state_names = states,
+    scalar_names = scalars,
     _script = parsed,
     _defaults = defaults,
     _values = values,
@@ -459,12 +490,7 @@ function M.create(name, settings)
   if type(name) ~= 'string' then
     raise.raise('optim.create: a name is wanted, not %s', raise.describe(name))
   end
-  local text, path = nil, nil
-  if name:find('^[%w_]+$') then text, path = script.find(name) end
-  if not text then
-    raise.raise('there is no optimizer %s (looked for %s)', raise.describe(name), path or 'a word')
-  end
-  return make(script.parse(text, name, 'update'), settings)
+  return make(script.by_name('optimizer', name, '', 'update'), settings)
 end
 
 --- An optimizer from a file, or from a script's text.

@@ -355,48 +355,58 @@ local function settings_table(recording, c_name)
   })
 end
 
---- `s`: states and scalars, as they are, or as the script has set them.
-local function states_table(recording)
+--- `s`: states and scalars, as they are, or as the script has set them. In the program their
+-- names begin with `prefix`. `unknown` raises, for a name that there is not; so does `fixed`, if
+-- given, for one that is set.
+local function states_table(recording, prefix, unknown, fixed)
   local script = recording.script
-  local function unknown(name)
-    refuse("there is no state %s: declare it, state = { '%s' } for an array or scalars = " ..
-      '{ %s = 0 } for a number; there are %s', raise.describe(name), tostring(name),
-      tostring(name), list(recording.declared))
-  end
+  local shown = prefix == '' and 's.' or prefix
   local function read(name)
-    local new = recording.new[name]
+    local full = prefix .. tostring(name)
+    local new = recording.new[full]
     if new ~= nil then return Expression(new, recording.id) end
-    if script.states[name] ~= nil then
-      return node('state', ELEMENT, recording.state(name, script.states[name]))
+    if script.states[full] ~= nil then
+      return node('state', ELEMENT, recording.state(full, script.states[full]))
     end
-    if script.scalars[name] ~= nil then
-      return node('scalar', SCALAR, recording.scalar_index[name])
+    if script.scalars[full] ~= nil then
+      return node('scalar', SCALAR, recording.scalar_index[full])
     end
     unknown(name)
   end
   local function write(name, value)
-    if script.states[name] == nil and script.scalars[name] == nil then unknown(name) end
-    local number = operand(value, ('what s.%s is set to'):format(name))
+    if fixed then fixed(name) end
+    local full = prefix .. tostring(name)
+    if script.states[full] == nil and script.scalars[full] == nil then unknown(name) end
+    local number = operand(value, ('what %s%s is set to'):format(shown, name))
     local kind = kind_of(number)
-    if script.scalars[name] ~= nil and kind ~= SCALAR then
-      refuse('s.%s is one number for the key, and is set to %s: sum, mean or norm make one ' ..
-        'number, state = { ... } declares arrays', name,
+    if script.scalars[full] ~= nil and kind ~= SCALAR then
+      refuse('%s%s is one number for the key, and is set to %s: sum, mean or norm make one ' ..
+        'number, state = { ... } declares arrays', shown, name,
         kind == ROW and 'one number a row' or "an expression of the weight's shape")
     end
-    if script.states[name] ~= nil then
+    if script.states[full] ~= nil then
       if kind == SCALAR and type(value) ~= 'number' then
-        refuse("s.%s has the weight's shape, and is set to one number for the key: scalars = " ..
-          '{ %s = 0 } declares numbers', name, name)
+        refuse("%s%s has the weight's shape, and is set to one number for the key: scalars = " ..
+          '{ %s = 0 } declares numbers', shown, name, name)
       end
-      recording.state(name, script.states[name])
+      recording.state(full, script.states[full])
     end
-    recording.new[name] = number
+    recording.new[full] = number
   end
   return setmetatable({}, {
     __index = function(_, name) return read(name) end,
     __newindex = function(_, name, value) write(name, value) end,
     __metatable = false,
   })
+end
+
+--- Raises for a state that the script did not declare.
+local function undeclared(recording)
+  return function(name)
+    refuse("there is no state %s: declare it, state = { '%s' } for an array or scalars = " ..
+      '{ %s = 0 } for a number; there are %s', raise.describe(name), tostring(name),
+      tostring(name), list(recording.declared))
+  end
 end
 
 -- ---- Recordings ----------------------------------------------------------------------------
@@ -558,7 +568,8 @@ function M.update(script, want)
       node('weight', ELEMENT)
     local g = node('gradient', ELEMENT)
     local p = settings_table(recording, function(name) return name end)
-    local new = call(script, w, g, states_table(recording), p)
+    local s = states_table(recording, '', undeclared(recording))
+    local new = call(script, w, g, s, p)
     if not is_expression(new) then
       refuse_result(script, 'update must return the new weight, an expression, not %s',
         raise.describe(new))
@@ -576,6 +587,51 @@ function M.update(script, want)
     used = recording.used,
     zero = recording.zero,
   }
+end
+
+--- Both scripts' names of one kind, told apart by a prefix, with what they begin with.
+local function of_both(old, new)
+  local both = {}
+  for name, first in pairs(old) do both['old.' .. name] = first end
+  for name, first in pairs(new) do both['new.' .. name] = first end
+  return both
+end
+
+--- Records migrate(old, new, w): new states and scalars from those of the script that is
+-- replaced. In the program mom of the old one is called old.mom, of the new one new.mom; the
+-- weight stays what it is.
+---@param script neap.Script
+---@param replaced neap.Script
+---@return string bytes
+---@return string[] states in the program's order
+function M.migrate(script, replaced)
+  local recording = start({
+    name = script.name, line = script.migrate.line,
+    states = of_both(replaced.states, script.states),
+    scalars = of_both(replaced.scalars, script.scalars),
+  }, {}, {}, {})
+  recording.declared = {}
+  for name in pairs(script.states) do recording.declared[name] = true end
+  for name in pairs(script.scalars) do recording.declared[name] = true end
+  local function not_there(name)
+    local names = {}
+    for state in pairs(replaced.states) do names[state] = true end
+    for scalar in pairs(replaced.scalars) do names[scalar] = true end
+    refuse('%s, which is replaced, has no state %s; there are %s', replaced.name,
+      raise.describe(name), list(names))
+  end
+  local function read_only(name)
+    refuse('old.%s cannot be set: migrate sets what is in new', tostring(name))
+  end
+  local result = within(recording, function()
+    local w = node('weight', ELEMENT)
+    call(script.migrate, states_table(recording, 'old.', not_there, read_only),
+      states_table(recording, 'new.', undeclared(recording)), w)
+    return w.node
+  end)
+  local states = {}
+  for i, state in ipairs(recording.states) do states[i] = state.name end
+  return assemble(recording, result, 0), states
 end
 
 --- Records rate(t, p) of a schedule. In the program its setting x is called schedule.x, but

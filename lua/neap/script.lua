@@ -5,7 +5,7 @@
 --
 --   name      a word                    defaults  { setting = number, boolean, string or list }
 --   update    function(w, g, s, p)      state     { 'a', b = 0.5, c = 'weight' }
---   migrate   function(old, new)        scalars   { x = 1 }
+--   migrate   function(old, new, w)     scalars   { x = 1 }
 --
 -- and for schedules name, defaults, rate = function(t, p) and, if it likes, check = function(p),
 -- which is given the plain settings and raises if they make no sense. A script's environment
@@ -15,6 +15,7 @@
 -- A script may run for a second. The hook that sees to that fires in interpreted code only, so
 -- the script's own functions are kept from being compiled.
 
+local ffi = require 'ffi'
 local raise = require 'neap.raise'
 local record = require 'neap.record'
 
@@ -258,7 +259,6 @@ local function check(chunk, script, kind)
     defaults = check_defaults(chunk, script.defaults),
     states = states,
     scalars = read_scalars(chunk, script.scalars, states),
-    migrate = script.migrate,
   }
 end
 
@@ -281,12 +281,22 @@ end
 ---@field line integer where update or rate begins
 ---@field call fun(...) update or rate, with the limit on time
 ---@field last_line fun(...): integer where a call ended that failed
+---@field migrate? table the same three for migrate
 ---@field check? fun(p: table) schedules: raises if settings make no sense
 
 local function hash(text)
   local h = 0xcbf29ce484222325ULL
   for i = 1, #text do h = bit.bxor(h, text:byte(i)) * 0x100000001b3ULL end
   return bit.tohex(h, 16)
+end
+
+--- How the recorder calls a function of a script: line, call and last_line are set in `entry`.
+local function make_callable(entry, chunk, f)
+  entry.name = chunk
+  entry.line = debug.getinfo(f, 'S').linedefined
+  entry.call = function(...) return limited(f, ...) end
+  entry.last_line = function(...) return last_line(chunk, f, ...) or entry.line end
+  return entry
 end
 
 --- Runs a script's text. `chunk` is what errors call it until it says its name; `kind` the
@@ -307,11 +317,9 @@ function M.parse(text, chunk, kind)
   local script = check(chunk, returned, kind)
   -- Once more, so that errors of its functions carry its own name.
   if script.name ~= chunk then returned = run(text, script.name) end
-  local f = returned[kind]
   script.source, script.hash = text, hash(text)
-  script.line = debug.getinfo(f, 'S').linedefined
-  script.call = function(...) return limited(f, ...) end
-  script.last_line = function(...) return last_line(script.name, f, ...) or script.line end
+  make_callable(script, script.name, returned[kind])
+  script.migrate = returned.migrate and make_callable({}, script.name, returned.migrate)
   script.check = returned.check and function(...) return limited(returned.check, ...) end
   return script
 end
@@ -331,6 +339,43 @@ end
 function M.find(name)
   local path = FOLDER .. name .. '.lua'
   return read_file(path), path
+end
+
+-- Lua itself cannot list a folder, and a list kept by hand would be one more place to change for
+-- a new script. A glob_t of glibc and musl begins so:
+local Found = ffi.typeof 'struct { size_t count; char **paths; size_t offset; char rest[256]; }'
+ffi.cdef [[
+int glob(const char *pattern, int flags, void *error, void *found);
+void globfree(void *found);
+]]
+
+--- The names of the scripts in a folder, sorted. Elsewhere than on Linux, none.
+local function names_in(folder)
+  local names = {}
+  if jit.os ~= 'Linux' then return names end
+  local found = Found()
+  if ffi.C.glob(folder:gsub('[%*%?%[\\]', '\\%0') .. '*.lua', 0, nil, found) == 0 then
+    for i = 0, tonumber(found.count) - 1 do
+      names[i + 1] = ffi.string(found.paths[i]):match('([^/]*)%.lua$')
+    end
+    ffi.C.globfree(found)
+  end
+  table.sort(names)
+  return names
+end
+
+--- A script that comes with Neap, by name. Raises, and lists those that there are.
+---@param what string 'optimizer' or 'schedule', for the error
+---@param name string
+---@param folder string '' or 'schedules/'
+---@param kind string 'update' or 'rate'
+---@return neap.Script
+function M.by_name(what, name, folder, kind)
+  local text = name:find('^[%w_]+$') and M.find(folder .. name)
+  if text then return M.parse(text, name, kind) end
+  local names = names_in(FOLDER .. folder)
+  raise.raise('there is no %s %q; there are %s', what, name,
+    #names > 0 and table.concat(names, ', ') or 'those in ' .. FOLDER .. folder)
 end
 
 --- A script from a file, or from its text: text has a line break in it, or begins with

@@ -12,7 +12,7 @@ void amsgrad(float *w, const float *g, float *m, float *v, float *top, const flo
 void lion(float *w, const float *g, float *m, const float *p, ptrdiff_t n, int threads);
 void yogi(float *w, const float *g, float *m, float *v, const float *p, ptrdiff_t n, int threads);
 void lamb(float *w, const float *g, float *m, float *v, const float *p, ptrdiff_t n, int threads);
-void copy(float *to, const float *from, ptrdiff_t n, int threads);
+void stream(float *y, const float *x, ptrdiff_t n, int threads);
 
 #define LOOP _Pragma("omp parallel for simd schedule(static) num_threads(threads)")
 
@@ -99,6 +99,7 @@ void lamb(float *restrict w, const float *restrict g, float *restrict m, float *
   }
 }
 
-void copy(float *restrict to, const float *restrict from, ptrdiff_t n, int threads) {
-  LOOP for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i];
+/* What memory gives to a loop that changes an array in place, as updates do: 12 bytes each. */
+void stream(float *restrict y, const float *restrict x, ptrdiff_t n, int threads) {
+  LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
 }

@@ -1,9 +1,12 @@
 -- SPDX-License-Identifier: MIT
 --- Updates by scripts against the same rule as a loop in C (loops.c: -O3 -march=native), on one
 --- thread and on two, on arrays of 64 MiB and of 1 MiB. Rounds are interleaved; a figure is the
---- median, with the least and the most; the ratio is the loop's time over the script's.
+--- median, with the least and the most; the ratio is the loop's time over the script's. What an
+--- update moves, in bytes a parameter, makes a speed, which is told as a part of the machine's: of
+--- that of y += x in C on the same arrays and threads. Then torch's optimizers, if Python has it.
 --
---   luajit spec/bench/optim_bench.lua BUILD      BUILD: a folder such as build/release
+--   luajit spec/bench/optim_bench.lua BUILD [RULE]    BUILD: a folder such as build/release
+--   NEAP_BENCH_PYTHON=/a/venv/bin/python luajit ...   another Python than python3
 
 local ffi = require 'ffi'
 
@@ -30,7 +33,7 @@ void amsgrad(float *w, const float *g, float *m, float *v, float *top, const flo
 void lion(float *w, const float *g, float *m, const float *p, ptrdiff_t n, int threads);
 void yogi(float *w, const float *g, float *m, float *v, const float *p, ptrdiff_t n, int threads);
 void lamb(float *w, const float *g, float *m, float *v, const float *p, ptrdiff_t n, int threads);
-void copy(float *to, const float *from, ptrdiff_t n, int threads);
+void stream(float *y, const float *x, ptrdiff_t n, int threads);
 typedef struct { long s, ns; } bench_time;
 int clock_gettime(int clock, bench_time *time);
 ]]
@@ -131,7 +134,7 @@ local function measure(rule, n, rounds, repeats)
   pointers[#pointers + 1] = ffi.new('float[8]', p)
   pointers[#pointers + 1] = n
   pointers[#pointers + 1] = threads
-  local by_script, by_loop, by_copy, ratios = {}, {}, {}, {}
+  local by_script, by_loop, by_stream, ratios = {}, {}, {}, {}
   for round = 0, rounds do
     local start = now()
     for _ = 1, repeats do kv:push('w', g) end
@@ -142,26 +145,52 @@ local function measure(rule, n, rounds, repeats)
     for _ = 1, repeats do loops[name](wp, gp, unpack(pointers)) end
     local loop = (now() - start) / repeats
     start = now()
-    for _ = 1, repeats do loops.copy(wp, gp, n, threads) end
-    local copied = (now() - start) / repeats
+    for _ = 1, repeats do loops.stream(wp, gp, n, threads) end
+    local streamed = (now() - start) / repeats
     if round > 0 then
-      by_script[round], by_loop[round], by_copy[round] = script, loop, copied
+      by_script[round], by_loop[round], by_stream[round] = script, loop, streamed
       ratios[round] = loop / script
     end
   end
   kv:close()
   local middle, least, most = spread(ratios)
-  local bytes = 4 * n * moved / spread(by_script)
-  local speed = 4 * n * 2 / spread(by_copy)
-  print(('  %-8s %9.3f ms  C %9.3f ms  ratio %.2f (%.2f .. %.2f), wanted %.1f; %2d bytes a '
-    .. 'parameter: %.1f GB/s, a copy %.1f GB/s'):format(name, spread(by_script) * 1e3,
-    spread(by_loop) * 1e3, middle, least, most, wanted, 4 * moved, bytes / 1e9, speed / 1e9))
+  local taken = spread(by_script)
+  local speed, most_speed = 4 * n * moved / taken, 4 * n * 3 / spread(by_stream)
+  print(('  %-8s %8.3f ms  C %8.3f ms  ratio %.2f (%.2f .. %.2f), wanted %.1f; %d bytes a '
+    .. 'parameter: %.1f GB/s, %.2f of the machine\'s %.1f'):format(name, taken * 1e3,
+    spread(by_loop) * 1e3, middle, least, most, wanted, 4 * moved, speed / 1e9,
+    speed / most_speed, most_speed / 1e9))
   io.stdout:flush()
+  return taken
+end
+
+local here = arg[0]:match('^(.*)/[^/]*$') or '.'
+local python = os.getenv 'NEAP_BENCH_PYTHON' or 'python3'
+
+--- torch beside the script's times, by rule.
+local function against_torch(times, n, rounds, repeats)
+  if os.execute(python .. " -c 'import torch' 2>/dev/null") ~= 0 then
+    print(('  torch is not installed for %s'):format(python))
+    return
+  end
+  local pipe = io.popen(('%s %s/peers/torch_optim.py %d %d %d %d'):format(python, here, threads, n,
+    rounds, repeats))
+  local version = pipe:read '*l'
+  for line in pipe:lines() do
+    local name, seconds, way = line:match('^(%S+) (%S+) (%S+)$')
+    if times[name] then
+      print(('  %-8s %8.3f ms  torch %s, %s, %8.3f ms  ratio %.2f'):format(name, times[name] * 1e3,
+        version, way, seconds * 1e3, seconds / times[name]))
+    end
+  end
+  pipe:close()
 end
 
 for _, case in ipairs { { 64, 7, 1 }, { 1, 15, 40 } } do
   print(('%d thread%s, arrays of %d MiB'):format(threads, threads > 1 and 's' or '', case[1]))
+  local times, n = {}, case[1] * 262144
   for _, rule in ipairs(RULES) do
-    if not only or only == rule[1] then measure(rule, case[1] * 262144, case[2], case[3]) end
+    if not only or only == rule[1] then times[rule[1]] = measure(rule, n, case[2], case[3]) end
   end
+  against_torch(times, n, case[2], case[3])
 end

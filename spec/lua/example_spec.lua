@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- examples/fashion_mnist.lua as its users meet it: real processes, on small sets of made-up
--- pictures except where it has to learn.
+-- examples/fashion_mnist.lua and fashion_optimizers.lua as their users meet them: real processes,
+-- on small sets of made-up pictures except where there is to learn.
 
 local here = debug.getinfo(1, 'S').source:match('^@(.*)spec/lua/') or './'
 package.path = here .. 'examples/?.lua;' .. package.path
@@ -20,6 +20,7 @@ local neap = require 'neap'
 local nd = neap.nd
 
 local PROGRAM = here .. 'examples/fashion_mnist.lua'
+local TABLE = here .. 'examples/fashion_optimizers.lua'
 
 -- ---- Files ---------------------------------------------------------------------------------
 
@@ -103,9 +104,9 @@ end)
 -- ---- Processes -----------------------------------------------------------------------------
 
 -- Runs the program to its end: exit status and all output.
-local function run(options, environment)
+local function run(options, environment, program)
   local pipe = io.popen(('%s luajit %s %s 2>&1; echo "status $?"'):format(environment or '',
-    PROGRAM, options))
+    program or PROGRAM, options))
   local output, status = pipe:read('*a'):match('^(.*)status (%d+)\n$')
   pipe:close()
   return tonumber(status), output
@@ -123,7 +124,7 @@ local function sleep(seconds)
 end
 
 -- Starts the program, sends it a signal once `text` is in its output: exit status and output.
-local function interrupted(arguments, text, number)
+local function interrupted(arguments, text, number, program)
   local log = new_folder() .. '/log'
   local child = assert(unistd.fork())
   if child == 0 then -- whatever happens, it must not go on as a second busted
@@ -132,7 +133,7 @@ local function interrupted(arguments, text, number)
       local fd = fcntl.open(log, bit.bor(fcntl.O_CREAT, fcntl.O_WRONLY), tonumber('600', 8))
       unistd.dup2(fd, 1)
       unistd.dup2(fd, 2)
-      table.insert(arguments, 1, PROGRAM)
+      table.insert(arguments, 1, program or PROGRAM)
       unistd.execp('luajit', arguments)
     end)
     unistd._exit(99)
@@ -474,5 +475,70 @@ describe('Ctrl-C', function()
     write(base .. '.safetensors', weights)
     os.remove(base .. '.states')
     refused('', base .. '.states')
+  end)
+end)
+
+describe('examples/fashion_optimizers.lua', function()
+  local function rows_of(output)
+    local rows = {}
+    for name, rate, accuracy in output:gmatch('| ([%w_]+) | ([%w.-]+) | ([%d.]+) |') do
+      rows[#rows + 1] = { name, tonumber(rate), tonumber(accuracy) }
+    end
+    return rows
+  end
+
+  it('prints a table of what each optimizer reaches, the same at every run', function()
+    local options = ('--data %s --epochs 4 --batch-size 20 sgd adam:0.002'):format(small)
+    local status, output = run(options, nil, TABLE)
+    assert.equal(0, status, output)
+    assert.truthy(output:find('| optimizer | learning rate | test accuracy after 4 epochs |', 1,
+      true), output)
+    local rows, rates = rows_of(output), {}
+    assert.equal(2, #rows)
+    assert.truthy(rows[1][3] >= rows[2][3])
+    for _, row in ipairs(rows) do
+      rates[row[1]] = row[2]
+      assert.truthy(row[3] > 0.5, output) -- by chance: 0.1
+    end
+    assert.same({ sgd = 0.2, adam = 0.002 }, rates)
+    local _, again = run(options, nil, TABLE)
+    assert.same(rows, rows_of(again))
+  end)
+
+  it('prints what it has when it is interrupted', function()
+    local arguments = { '--data', small, '--epochs', '20' }
+    for _ = 1, 100 do arguments[#arguments + 1] = 'adam' end
+    local how, status, output = interrupted(arguments, 'test accuracy', signal.SIGINT, TABLE)
+    assert.equal('exited', how)
+    assert.equal(130, status, output)
+    local done = tonumber(output:match('interrupted: (%d+) of 100 optimizers are done'))
+    assert.truthy(done >= 1, output)
+    assert.equal(done, #rows_of(output))
+  end)
+
+  it('says what is wrong, in one line', function()
+    for options, text in pairs {
+      ['addam'] = 'there is no optimizer "addam"; there are adabelief',
+      ['adam:fast'] = "adam: 'fast' is no number above 0",
+      ['group_adagrad'] = 'group_adagrad updates keys of two dimensions only',
+      ['--batch-size 601 adam'] = '--batch-size 601: there are 600 images',
+      ['--epochs x adam'] = "'x' is no whole number",
+    } do
+      local status, output = run(('--data %s %s'):format(small, options), nil, TABLE)
+      assert.equal(1, status, output)
+      assert.truthy(output:find(text, 1, true), output)
+      assert.falsy(output:find('traceback', 1, true), output)
+    end
+  end)
+
+  it('has a rate for every optimizer but two', function()
+    local source, rates = read(TABLE):match('local RATES = (%b{})'), {}
+    for name in source:gmatch("{ '([%w_]+)', ") do rates[name] = true end
+    local pipe = io.popen('ls ' .. here .. 'lua/optim/*.lua')
+    for path in pipe:lines() do
+      local name = path:match('([%w_]+)%.lua$')
+      assert.equal(name ~= 'test' and name ~= 'group_adagrad', rates[name] or false, name)
+    end
+    pipe:close()
   end)
 end)

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* server_inside.h - what the files of a server share; nobody else includes it.
+ *
+ *   server.c          life, sessions, the roster, which message goes where
+ *   server_keys.c     keys, their clocks, pushes and rounds
+ *   server_values.c   what goes out: values, rows
+ *   server_scripts.c  the thread that turns scripts into programs; optimizers, commands
+ *   server_states.c   states of optimizers, both ways; what is going on
+ *
+ * A key's clock of a worker counts that worker's pushes to it. `accepted` is the last one that is
+ * here wholly; `started` the last whose update was handed to the engine. Both only grow, live with
+ * the value, and decide everything: a push with a clock not above `accepted` was here before and
+ * is not applied again; a pull says how many pushes it comes after, and waits for `started`. So it
+ * does not matter in which order or how often messages arrive.
+ *
+ * Invariants:
+ *   K1  Of each worker and key, pushes are accepted in the order of their clocks, without a gap.
+ *       (neap_server_push)
+ *   K2  In step, an update takes the oldest waiting push of each worker, all in order of rank, and
+ *       starts when every worker that counts has one. Out of step, each push is an update. (start)
+ *   K3  What a reply is being sent from is never written: an update finds value->refs above 1, and
+ *       works on a copy. (own_value)
+ *   K4  Work on a key's arrays is queued under server->lock, and ordered by the engine. Engine
+ *       operations and their clean-up never take server->lock; who holds it may run them.
+ *   K5  A session, and what is kept for it, is used only while worker->session is that session:
+ *       what an earlier process of the rank asked for is dropped with it. (neap_server_admit) */
+#ifndef NEAP_SERVER_INSIDE_H
+#define NEAP_SERVER_INSIDE_H
+
+#include "../engine/codec.h"
+#include "../engine/keys.h"
+#include "../engine/optimizer.h"
+#include "../engine/pool.h"
+#include "job.h"
+#include "peer.h"
+#include "service.h"
+#include <pthread.h>
+
+typedef struct neap_server_scripts neap_server_scripts; /* server_scripts.c */
+
+/* A value and who reads it. */
+typedef struct server_value {
+  neap_context *context;
+  neap_array *array;
+  atomic_int refs; /* the key's, and one for each reply that is being sent */
+} server_value;
+
+/* A push that is here and not started yet. */
+typedef struct server_push {
+  struct server_push *next;
+  uint64_t clock, request;
+  neap_array *array; /* dense, row-sparse, or the codec's bytes */
+  const neap_codec *codec;
+  float threshold;
+  size_t bytes;
+  bool replied;
+} server_push;
+
+typedef struct server_clock {
+  uint64_t accepted, started;
+  server_push *first, *last;
+  size_t bytes; /* waiting */
+} server_clock;
+
+/* A pull that waits for its worker's clock. */
+typedef struct server_pull {
+  struct server_pull *next;
+  int type, rank, priority;
+  uint64_t request, after;
+  int64_t *ids; /* PULL_ROWS: relative to the part, ascending; NULL: all */
+  int64_t num_ids;
+} server_pull;
+
+typedef struct server_key {
+  const neap_key *key;         /* the table's */
+  neap_array_info info, whole; /* of this server's part; of the key */
+  int64_t begin;               /* of the part, in rows */
+  uint64_t birth;              /* another one each time a key is made */
+  server_value *value;
+  server_pull *pulls, **pulls_end;
+  uint64_t updates;
+  char *unbound[2]; /* why no program is bound, by storage type of gradients */
+  server_clock clocks[];
+} server_key;
+
+/* An INIT without a value, which waits for rank 0's. */
+typedef struct server_wait {
+  struct server_wait *next;
+  neap_key key; /* text is ours */
+  neap_array_info info, whole;
+  int rank;
+  uint64_t request;
+} server_wait;
+
+typedef struct server_worker {
+  int rank;
+  neap_session *session; /* held; NULL: none yet */
+  uint64_t incarnation;
+  bool hurried;         /* waits at a barrier: its pushes are answered at once */
+  uint64_t begun, done; /* numbers of control requests; the reply to the last one done: */
+  int status;
+  int64_t version;
+  char *text; /* an error's, or an answer */
+  size_t text_size;
+} server_worker;
+
+struct neap_server {
+  neap_context *context;
+  neap_job_options options;
+  neap_service *service;
+  neap_peer *scheduler;
+  neap_ticker *ticker;
+  neap_server_scripts *scripts;
+  uint64_t incarnation;
+  atomic_int answers; /* replies with a payload, made and not sent yet */
+
+  pthread_mutex_t lock; /* guards what follows; comes before the service's and links' locks */
+  pthread_cond_t changed;
+  neap_roster *roster; /* NULL until the scheduler sent it */
+  int rank;
+  bool over;
+  int fate; /* the scheduler is gone, or refuses */
+  char fate_text[512];
+  bool async; /* of the stores that workers made; told by INIT */
+  bool mode_known;
+  neap_keys keys; /* -> server_key */
+  uint64_t births;
+  server_worker *workers; /* num_workers */
+  server_wait *waits;
+  neap_optimizer *optimizer;
+  int64_t version;
+};
+
+/* Memory that a large message is received into. */
+typedef struct server_payload {
+  neap_array *array; /* dense pushes and values; or */
+  void *block;       /* from the pool */
+  size_t size;
+} server_payload;
+
+/* ---- server.c ---- */
+/* The payload's bytes, wherever they are. */
+static inline const void *server_bytes(const neap_incoming *in) {
+  return in->payload;
+}
+/* A reply to a worker; dropped if `session` is no longer the worker's. Under the lock. */
+void neap_server_reply(neap_server *server, int rank, uint64_t request, int status,
+                       const char *text, const void *meta, size_t size);
+/* The part of a message's payload as a dense array like `info`: taken over or copied. */
+int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
+                           neap_array **out);
+/* Whether rounds wait for this worker. Under the lock. */
+bool neap_server_counts(const neap_server *server, int rank);
+/* The worker of this state blocks those who wait: a text for them; NULL if it does not. */
+bool neap_server_is_lost(const neap_server *server, int rank);
+
+/* ---- server_keys.c: all under the lock. NULL, or what is wrong with the message ---- */
+const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+const char *neap_server_delete(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Where an INIT's or PUSH's large payload goes; payload NULL: nowhere. */
+const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
+                                    neap_reader *r, server_payload *payload);
+/* After a change of the roster. */
+void neap_server_recheck(neap_server *server);
+/* Replies to all pushes of this worker that wait for a reply. */
+void neap_server_hurry(neap_server *server, int rank);
+/* Drops what an earlier process of this rank waits for. */
+void neap_server_forget_worker(neap_server *server, int rank);
+void neap_server_drop_keys(neap_server *server);
+/* The key of a message, and the reply to one that is not there. */
+server_key *neap_server_find(neap_server *server, const neap_key *key, uint64_t birth, char *text,
+                             size_t size);
+/* The clock of each key that is new goes on when its programs are bound. */
+void neap_server_init_reply(neap_server *server, int rank, uint64_t request, server_key *key);
+
+/* ---- server_values.c: under the lock ---- */
+const char *neap_server_pull(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Answers the pulls that need not wait any more; fails those that would wait for the lost. */
+void neap_server_answer_pulls(neap_server *server, server_key *key);
+void neap_server_drop_pulls(neap_server *server, server_key *key, int rank, int status,
+                            const char *text);
+int neap_server_value_new(neap_server *server, neap_array *array, server_value **out);
+void neap_server_value_drop(server_value *value);
+
+/* A reply with `meta` and the array's elements, when all that is queued on it is complete. */
+void neap_server_send_array(neap_server *server, int rank, uint64_t request, neap_array *array,
+                            const void *meta, size_t size);
+
+/* ---- server_states.c: under the lock ---- */
+const char *neap_server_get_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+const char *neap_server_put_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+
+/* ---- server_scripts.c ---- */
+/* A reply with a number and a payload. Under the lock. */
+void neap_server_reply_bytes(neap_server *server, int rank, uint64_t request, int64_t number,
+                             const void *bytes, size_t size);
+int neap_scripts_start(neap_server *server);
+void neap_scripts_close(neap_server *server);
+/* Control requests, each worker's one after the other; answered from the scripts' thread. Under the
+ * lock. */
+const char *neap_server_control(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Binds a new key's programs and then sends the reply to its INIT. Under the lock. */
+bool neap_scripts_bind(neap_server *server, int rank, uint64_t request, server_key *key);
+/* Whether anything is done by scripts here. Under the lock. */
+bool neap_scripts_active(const neap_server *server);
+
+#endif
