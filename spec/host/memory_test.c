@@ -33,9 +33,9 @@ static const char RULE[] =
     "return { name = 'rule', defaults = { list = { 1, 2, 3 } }, state = { 'a', b = 'weight' },\n"
     "scalars = { n = 1 }, update = function(w, g, s, p)\n"
     "  local words = ''\n"
-    "  for i = 1, 50 do words = words .. i .. ' ' end\n"
+    "  for i = 1, 5 do words = words .. i .. ' ' end\n"
     "  s.a = s.a + p.list[3] * g s.n = s.n * p.wd s.b = w\n"
-    "  for i = 1, 20 do g = g + i * sqrt(abs(s.a)) end\n"
+    "  for i = 1, 3 do g = g + i * sqrt(abs(s.a)) end\n"
     "  if p.key == 7 then return w + p.nothing end\n"
     "  return w - p.learning_rate * g + #words\n"
     "end }";
@@ -72,7 +72,7 @@ static void fail_in_turn(neap_context *c, memory *m, neap_host *host, long lengt
   int steps, status;
   CHECK(scenario(host, c, &steps) == NEAP_OK && steps == 4);
   long all = m->calls, failed = 0;
-  for (long i = 0; i < all; i += i < made ? 1 + i / 200 : length == 1 ? 1 : 16) {
+  for (long i = 0; i < all; i += i < made ? 1 + i / 100 : length == 1 ? 2 : 32) {
     m->countdown = i;
     status = scenario(host, c, &steps);
     CHECK(status == NEAP_OK || status == NEAP_ENOMEM || status == NEAP_EINVAL);
@@ -107,8 +107,8 @@ static void cap(neap_context *c) {
   CHECK(enough > 1024);
 }
 
-/* A script whose functions ran out of memory can be bound for other keys; one whose keys did so is
- * told from then on to be opened again. */
+/* A script whose functions ran out of memory for one key can be bound for others. Keys that a
+ * script asks for by name take memory for as long as it lives. */
 static void go_on(neap_context *c) {
   neap_host_options options;
   neap_host_options_init(&options, sizeof options);
@@ -130,9 +130,11 @@ static void go_on(neap_context *c) {
   do {
     snprintf(key, sizeof key, "key %d", bound++);
   } while (bind_key(&o, key) == NEAP_OK);
-  CHECK(o.status == NEAP_ENOMEM && bound > 100 && strstr(o.error, "1 MiB"));
-  CHECK(bind_key(&o, "a") == NEAP_ENOMEM && strstr(o.error, "open the script again"));
-  CHECK(set_text(&o, "{}") == NEAP_ENOMEM);
+  CHECK(bound > 100 && strstr(o.error, "1 MiB"));
+  if (o.status == NEAP_ENOMEM) { /* it was not the script's function that asked for more */
+    CHECK(bind_key(&o, "a") == NEAP_ENOMEM && strstr(o.error, "open the script again"));
+    CHECK(set_text(&o, "{}") == NEAP_ENOMEM);
+  }
   size_t used, limit;
   neap_host_usage(o.script, &used, &limit);
   CHECK(used <= limit && limit > 1 << 20 && limit < 16 << 20);
