@@ -412,6 +412,7 @@ neap_script *neap_script_create(const neap_host *host, int *status, char *error,
   neap_script *s = calloc(1, sizeof *s);
   if (s) {
     s->host = host;
+    s->used = FIRST;
     s->limit = SIZE_MAX; /* Neap's own files come first */
     s->first = (o->alloc ? o->alloc : from_libc)(o->user, NULL, 0, FIRST);
     if (s->first) s->L = lua_newstate(allocate, s);
