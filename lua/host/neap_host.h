@@ -51,8 +51,9 @@ typedef struct neap_host_options {
   size_t memory;        /* bytes that a script's state may take besides Neap's own: 64 MiB */
   double seconds;       /* of processor time that a script may run in one call: 1 */
   /* Where the states' memory comes from; NULL: the C library. As realloc(), but told the size of
-   * `block`; `size` 0 frees and returns NULL. Must not fail when a block shrinks. Called from the
-   * threads that call the table. */
+   * `block` (of which LuaJIT is not always sure after an allocation has failed); `size` 0 frees and
+   * returns NULL. Must not fail when a block shrinks. Called from the threads that call the table.
+   */
   void *(*alloc)(void *user, void *block, size_t old_size, size_t size);
   void *user;
 } neap_host_options;

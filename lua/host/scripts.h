@@ -24,8 +24,9 @@ typedef struct neap_script {
   const neap_host *host;
   lua_State *L;
   size_t used, limit;  /* bytes */
-  char *first;         /* memory that lua_newstate() takes, */
+  char *first;         /* memory that a state's making takes, */
   size_t first_used;   /* and how much of it */
+  bool begun;          /* that is over */
   bool refused;        /* an allocation failed, and nobody has made an error of it yet */
   bool broken;         /* Neap's own Lua ran out of memory half way through something */
   bool late;           /* the time is used up */

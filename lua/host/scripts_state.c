@@ -40,9 +40,10 @@ static void *from_libc(void *user, void *block, size_t old_size, size_t size) {
   return NULL;
 }
 
-/* lua_newstate() of this LuaJIT crashes where an allocation fails, while the state is half made: so
- * what it asks for is there beforehand. Blocks in there are never freed by themselves. */
-enum { FIRST = 64 << 10 };
+/* LuaJIT crashes where an allocation fails while it makes a state (lua_newstate) or the tables of
+ * the FFI (luaopen_ffi): so what they ask for is there beforehand. Blocks in there are never freed
+ * by themselves. */
+enum { FIRST = 256 << 10 };
 
 static bool is_first(const neap_script *s, const void *block) {
   uintptr_t at = (uintptr_t)block, first = (uintptr_t)s->first;
@@ -65,7 +66,7 @@ static void *allocate(void *user, void *block, size_t old_size, size_t size) {
     return moved ? memcpy(moved, block, old_size) : NULL;
   }
   if (!block) old_size = 0;
-  if (!block && !s->L) {
+  if (!block && !s->begun) {
     void *first = allocate_first(s, size);
     if (first) return first;
   }
@@ -328,6 +329,7 @@ static void open_library(lua_State *L, const char *name, lua_CFunction open) {
 
 /* Neap's Lua needs no io and no os. */
 static int fill_state(lua_State *L) {
+  lua_settop(L, 0);
   const neap_host *host = script_of(L)->host;
   open_library(L, "", luaopen_base);
   open_library(L, LUA_LOADLIBNAME, luaopen_package);
@@ -338,7 +340,10 @@ static int fill_state(lua_State *L) {
   open_library(L, LUA_BITLIBNAME, luaopen_bit);
   open_library(L, LUA_JITLIBNAME, luaopen_jit);
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-  lua_settop(L, 0);
+  lua_pushcfunction(L, luaopen_ffi);
+  lua_pushliteral(L, LUA_FFILIBNAME);
+  lua_call(L, 1, 1); /* no global */
+  script_of(L)->begun = true;
 
   lua_pushstring(L, host->library); /* for neap/ffi.lua */
   lua_setfield(L, LUA_REGISTRYINDEX, "neap.library");
@@ -348,10 +353,9 @@ static int fill_state(lua_State *L) {
   lua_setfield(L, -2, "path");
   lua_pushliteral(L, "");
   lua_setfield(L, -2, "cpath");
-  lua_getfield(L, -1, "preload");
-  lua_pushcfunction(L, luaopen_ffi);
+  lua_getfield(L, -1, "loaded");
+  lua_pushvalue(L, 1);
   lua_setfield(L, -2, LUA_FFILIBNAME);
-  lua_getfield(L, -2, "loaded");
   lua_pushcfunction(L, limits);
   lua_setfield(L, -2, "neap.host_limits");
 
@@ -408,6 +412,7 @@ neap_script *neap_script_create(const neap_host *host, int *status, char *error,
   neap_script *s = calloc(1, sizeof *s);
   if (s) {
     s->host = host;
+    s->used = FIRST;
     s->limit = SIZE_MAX; /* Neap's own files come first */
     s->first = (o->alloc ? o->alloc : from_libc)(o->user, NULL, 0, FIRST);
     if (s->first) s->L = lua_newstate(allocate, s);

@@ -5,7 +5,7 @@
 #include <time.h>
 
 typedef struct memory {
-  size_t live, peak;
+  long blocks;           /* alive */
   long countdown, calls; /* the countdown-th allocation fails, and `length` - 1 more */
   long length;
 } memory;
@@ -25,8 +25,7 @@ static void *allocate(void *user, void *block, size_t old_size, size_t size) {
   } else {
     free(block);
   }
-  m->live += size - old_size;
-  if (m->live > m->peak) m->peak = m->live;
+  m->blocks += (size != 0) - (block != NULL);
   return new;
 }
 
@@ -34,9 +33,9 @@ static const char RULE[] =
     "return { name = 'rule', defaults = { list = { 1, 2, 3 } }, state = { 'a', b = 'weight' },\n"
     "scalars = { n = 1 }, update = function(w, g, s, p)\n"
     "  local words = ''\n"
-    "  for i = 1, 50 do words = words .. i .. ' ' end\n"
+    "  for i = 1, 5 do words = words .. i .. ' ' end\n"
     "  s.a = s.a + p.list[3] * g s.n = s.n * p.wd s.b = w\n"
-    "  for i = 1, 20 do g = g + i * sqrt(abs(s.a)) end\n"
+    "  for i = 1, 3 do g = g + i * sqrt(abs(s.a)) end\n"
     "  if p.key == 7 then return w + p.nothing end\n"
     "  return w - p.learning_rate * g + #words\n"
     "end }";
@@ -65,24 +64,25 @@ static int scenario(neap_host *host, neap_context *c, int *steps) {
   return status;
 }
 
-static void fail_in_turn(neap_context *c, memory *m, neap_host *host, long length) {
+/* The first `made` allocations make the state, by Neap's own Lua: of these, a selection. */
+static void fail_in_turn(neap_context *c, memory *m, neap_host *host, long length, long made) {
   m->length = length;
   m->calls = 0;
   m->countdown = 1 << 30;
   int steps, status;
   CHECK(scenario(host, c, &steps) == NEAP_OK && steps == 4);
   long all = m->calls, failed = 0;
-  for (long i = 0; i < all; i += 1 + i / 1000) {
+  for (long i = 0; i < all; i += i < made ? 1 + i / 100 : length == 1 ? 2 : 32) {
     m->countdown = i;
     status = scenario(host, c, &steps);
     CHECK(status == NEAP_OK || status == NEAP_ENOMEM || status == NEAP_EINVAL);
     failed += status != NEAP_OK;
-    CHECK(m->live == 0);
+    CHECK(m->blocks == 0);
     m->countdown = 1 << 30;
     if (i % 64 == 0) CHECK(scenario(host, c, &steps) == NEAP_OK && steps == 4);
   }
   CHECK(failed > 100);
-  printf("%ld allocations, %ld times refused\n", all, failed);
+  printf("%ld allocations, %ld of them to make the state; %ld times refused\n", all, made, failed);
 }
 
 /* Caps from nothing to enough. */
@@ -97,9 +97,9 @@ static void cap(neap_context *c) {
     options.user = &m;
     options.memory = memory_cap;
     neap_host *host = make_host(&options);
-    CHECK(m.live == 0);
+    CHECK(m.blocks == 0);
     int steps, status = scenario(host, c, &steps);
-    CHECK(m.live == 0);
+    CHECK(m.blocks == 0);
     neap_host_close(host);
     if (!status && !enough) enough = (int64_t)memory_cap;
     CHECK(status ? !enough : steps == 4);
@@ -107,8 +107,8 @@ static void cap(neap_context *c) {
   CHECK(enough > 1024);
 }
 
-/* A script whose functions ran out of memory can be bound for other keys; one whose keys did so is
- * told from then on to be opened again. */
+/* A script whose functions ran out of memory for one key can be bound for others. Keys that a
+ * script asks for by name take memory for as long as it lives. */
 static void go_on(neap_context *c) {
   neap_host_options options;
   neap_host_options_init(&options, sizeof options);
@@ -130,9 +130,11 @@ static void go_on(neap_context *c) {
   do {
     snprintf(key, sizeof key, "key %d", bound++);
   } while (bind_key(&o, key) == NEAP_OK);
-  CHECK(o.status == NEAP_ENOMEM && bound > 100 && strstr(o.error, "1 MiB"));
-  CHECK(bind_key(&o, "a") == NEAP_ENOMEM && strstr(o.error, "open the script again"));
-  CHECK(set_text(&o, "{}") == NEAP_ENOMEM);
+  CHECK(bound > 100 && strstr(o.error, "1 MiB"));
+  if (o.status == NEAP_ENOMEM) { /* it was not the script's function that asked for more */
+    CHECK(bind_key(&o, "a") == NEAP_ENOMEM && strstr(o.error, "open the script again"));
+    CHECK(set_text(&o, "{}") == NEAP_ENOMEM);
+  }
   size_t used, limit;
   neap_host_usage(o.script, &used, &limit);
   CHECK(used <= limit && limit > 1 << 20 && limit < 16 << 20);
@@ -148,8 +150,9 @@ int main(void) {
   options.alloc = allocate;
   options.user = &m;
   neap_host *host = make_host(&options);
-  fail_in_turn(c, &m, host, 1);
-  fail_in_turn(c, &m, host, 1 << 20); /* and everything after it */
+  long made = m.calls;
+  fail_in_turn(c, &m, host, 1, made);
+  fail_in_turn(c, &m, host, 1 << 20, made); /* and everything after it */
   neap_host_close(host);
   for (long i = 0; i < 2000; i += 1 + i / 10) { /* while it is made */
     m.countdown = i;
@@ -157,7 +160,7 @@ int main(void) {
     neap_host *none = NULL;
     char error[256] = "";
     int status = neap_host_create(&options, &none, error, sizeof error);
-    CHECK(status == NEAP_ENOMEM && !none && *error && m.live == 0);
+    CHECK(status == NEAP_ENOMEM && !none && *error && m.blocks == 0);
   }
   cap(c);
   go_on(c);

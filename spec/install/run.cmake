@@ -23,6 +23,14 @@ run(${prefix}/user/use_static)
 set(ENV{PKG_CONFIG_PATH} ${prefix}/lib/pkgconfig)
 run(sh -c "cc ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${prefix}/use_pc \
   $(pkg-config --cflags --libs neap) && LD_LIBRARY_PATH=${prefix}/lib ${prefix}/use_pc")
+run(luajit -e "local ffi = require 'ffi'
+  require 'neap.ffi'
+  local host = ffi.load '${prefix}/lib/libneap_host.so' -- finds its Lua files by itself
+  ffi.cdef 'const char *neap_host_declarations(void)'
+  ffi.cdef(ffi.string(host.neap_host_declarations()))
+  local out, text = ffi.new 'neap_host *[1]', ffi.new 'char[512]'
+  assert(host.neap_host_create(nil, out, text, 512) == 0, ffi.string(text))
+  host.neap_host_close(out[0])")
 run(luajit -e "local neap = require 'neap'
   assert(package.searchpath('neap', package.path):find('install-spec', 1, true))
   local kv = neap.kv.create()
