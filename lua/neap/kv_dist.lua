@@ -26,13 +26,14 @@ local M = {}
 --- Starts what has to live in this process: a list of servers and schedulers, in the order in
 -- which they end.
 local function start_hosted(job)
-  local hosted = {}
-  local scheduler = (job.host_scheduler or job.role == 'scheduler') and
-    require('neap.scheduler').start_for(job)
+  local hosted, scheduler = {}, nil
+  if job.host_scheduler or job.role == 'scheduler' then
+    scheduler = require('neap.scheduler').start_for(job)
+  end
   if job.host_server or job.role == 'server' then
     hosted[1] = require('neap.server').start_for(job)
   end
-  hosted[#hosted + 1] = scheduler or nil
+  hosted[#hosted + 1] = scheduler
   return hosted
 end
 
@@ -44,8 +45,8 @@ end
 local at_the_end = {}
 
 --- A store with servers in this process is not forgotten: when the program ends without having
--- closed it, it is closed then, and the others are waited for. The order in which the collector ends
--- things at the end is not known, so that none of them has a finalizer of its own.
+-- closed it, it is closed then, and the others are waited for. The order in which the collector
+-- ends things at the end is not known, so that none of them has a finalizer of its own.
 local function close_at_the_end(self)
   for _, process in ipairs(self._hosted) do process:keep() end
   at_the_end[self] = ffi.gc(ffi.new('char[1]'), function() self:close() end)
@@ -97,22 +98,26 @@ end
 function M.set_optimizer(self, o)
   local dump, version = o:dump(), ffi.new('int64_t[1]')
   raise.check(C.neap_store_send_optimizer(self._handle, dump, #dump, version))
-  return tonumber(version[0])
+  self._sent = { version = tonumber(version[0]), settings = {} }
+  return self._sent.version
 end
 
 function M.set_updater()
-  raise.raise('set_updater: a dist store updates on its servers, where no function of this process ' ..
-    'can run: write the update as a script and send that, ' ..
+  raise.raise('set_updater: a dist store updates on its servers, where no function of this ' ..
+    'process can run: write the update as a script and send that, ' ..
     "kv:set_optimizer(neap.optim.load('my_rule.lua'))")
 end
 
---- The servers' optimizer as an object of this process, and its version; nil without one.
+--- The servers' optimizer as an object of this process, and its version; nil without one. It has
+-- the settings it was sent with, and those that this worker has sent after it.
 function M.optimizer(self)
   local dump, version = ffi.new('const char *[1]'), ffi.new('int64_t[1]')
   raise.check(C.neap_store_get_optimizer(self._handle, dump, version))
   local text = ffi.string(dump[0])
   if text == '' then return nil end
-  return require('neap.optim').undump(text), tonumber(version[0])
+  local o, number = require('neap.optim').undump(text), tonumber(version[0])
+  if self._sent and self._sent.version == number then o:set(self._sent.settings) end
+  return o, number
 end
 
 function M.set(self, settings, where)
@@ -124,6 +129,8 @@ function M.set(self, settings, where)
     raise.raise('%s: settings are numbers, booleans, strings and tables of these', where)
   end
   raise.check(C.neap_store_send_settings(self._handle, text, #text))
+  local sent = self._sent
+  for name, value in pairs(sent and settings or {}) do sent.settings[name] = value end
 end
 
 local function need_optimizer(self, where)

@@ -288,7 +288,9 @@ function M.carry_over(old, new, store, migration)
     local count, had = old:count(key), states[key] or {}
     if count > 0 or next(had) then
       local has = common(old, new, had)
-      if migration then run_migration(migration, old, new, store._kind.value(store, key), had, has) end
+      if migration then
+        run_migration(migration, old, new, store._kind.value(store, key), had, has)
+      end
       for name, value in pairs(has) do new:restore(key, name, value) end
       local whole = true
       for _, name in ipairs(new.state_names) do whole = whole and has[name] ~= nil end
