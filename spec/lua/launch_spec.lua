@@ -348,8 +348,8 @@ describe('neap launch --hostfile', function()
   it('hands statuses and signals through', function()
     local environment, _, folder = fake_ssh()
     local of = mark()
-    local job = launch('[ $NEAP_RANK = 1 ] && exit 4; exec sleep 300', of, environment, folder, '-n',
-      '2', '--grace', '0.2')
+    local job = launch('[ $NEAP_RANK = 1 ] && exit 4; exec sleep 300', of, environment, folder,
+      '-n', '2', '--grace', '0.2')
     local status, output = job:wait()
     assert.equal(4, status)
     has(output, 'worker 1 ended with status 4')
