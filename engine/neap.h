@@ -686,9 +686,10 @@ NEAP_API int neap_store_send_optimizer(neap_store *store, const char *dump, size
                                        int64_t *version);
 /* dist: new settings for the servers' optimizer, as text. Waits like the above. */
 NEAP_API int neap_store_send_settings(neap_store *store, const char *settings, size_t size);
-/* dist: the optimizer the servers have: its dump, "" for none, and version. Valid until the
- * calling thread's next call of this function. Waits. */
-NEAP_API int neap_store_get_optimizer(neap_store *store, const char **dump, int64_t *version);
+/* dist: the optimizer the servers have: its dump of `size` bytes, "" for none, and version. Valid
+ * until the next call of these functions on this store. Waits. */
+NEAP_API int neap_store_get_optimizer(neap_store *store, const char **dump, size_t *size,
+                                      int64_t *version);
 /* dist: to each server's controller (neap_server_command). Waits until all have answered;
  * answers[i] of sizes[i] bytes is server i's, valid until the next call on this store. */
 NEAP_API int neap_store_command(neap_store *store, double head, const char *body, size_t size,
@@ -699,7 +700,7 @@ NEAP_API int neap_store_fetch_states(neap_store *store, neap_optimizer **out);
 /* dist: gives the servers the states and counts that `optimizer` holds. Waits. */
 NEAP_API int neap_store_send_states(neap_store *store, neap_optimizer *optimizer);
 /* What is going on, as lines of text "name value": rounds, bytes, queue lengths, who is late on
- * which key. Valid until the calling thread's next call of this function. */
+ * which key. Valid until the next call of these functions on this store. Waits. */
 NEAP_API int neap_store_stats(neap_store *store, const char **out);
 
 /* [end of declarations] */

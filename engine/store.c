@@ -479,6 +479,10 @@ int neap_store_value(neap_store *store, const neap_key *key, neap_array **out) {
 /* ---- The rest ------------------------------------------------------------------------ */
 
 int neap_store_set_optimizer(neap_store *store, neap_optimizer *optimizer) {
+  if (!store->row->ops->value)
+    return neap_fail(NEAP_ENOTSUP,
+                     "a %s store updates on its servers: neap_store_send_optimizer() sends one",
+                     neap_store_type(store));
   request r;
   NEAP_TRY(open_request(&r, store, "set_optimizer", 0, NULL, false, false));
   neap_optimizer *old = store->optimizer;
