@@ -110,7 +110,8 @@ local function describe(run)
   return ('%s perceptron, %s with rate %g, batches of %d on %d device%s%s, store %s%s, seed %d')
     :format(table.concat(run.sizes, '-'), o.optimizer, run.lr, o['batch-size'], o.devices,
       o.devices == 1 and '' or 's',
-      workers > 1 and (' of each of %d workers'):format(workers) or '', o.kv, o.compress ~= 'none' and (' with %s gradients'):format(o.compress) or '', o.seed)
+      workers > 1 and (' of each of %d workers'):format(workers) or '', o.kv,
+      o.compress ~= 'none' and (' with %s gradients'):format(o.compress) or '', o.seed)
 end
 
 local function draw(run, accuracy)

@@ -39,9 +39,8 @@ static const char server_help[] =
     "      --rank N           NEAP_RANK         of this server; else the scheduler gives one\n"
     "  -l, --listen-uri URI   NEAP_LISTEN_URI   where workers reach it: like the root, any "
     "port\n" REST "\n"
-    "Commands of send_command_to_servers() get an empty answer; for a controller of your own "
-    "start\n"
-    "the server from Lua: neap.server.start { controller = ... }.\n";
+    "Commands of send_command_to_servers() are refused; for a controller of your own start the\n"
+    "server from Lua: neap.server.start { controller = ... }.\n";
 
 static const char scheduler_help[] =
     "Usage: neap scheduler [OPTIONS]\n"
@@ -157,13 +156,8 @@ static int start(process *p, neap_job_options *job, bool is_server) {
 
 /* One step of at most `seconds`: NEAP_ETIMEOUT while there is more to come. */
 static int step(process *p, double seconds) {
-  if (p->scheduler) return neap_scheduler_wait(p->scheduler, seconds);
-  double head;
-  const char *body;
-  size_t size;
-  while (neap_server_command(p->server, 0, &head, &body, &size) == NEAP_OK)
-    if (neap_server_answer(p->server, "", 0) != NEAP_OK) break;
-  return neap_server_wait(p->server, seconds);
+  return p->scheduler ? neap_scheduler_wait(p->scheduler, seconds)
+                      : neap_server_wait(p->server, seconds);
 }
 
 /* Until the job is over or a signal comes; these are blocked, so that no thread gets them. */

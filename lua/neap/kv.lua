@@ -500,16 +500,18 @@ function Store:send_command_to_servers(head, body)
   return self._kind.command(self, head, body)
 end
 
---- What is going on: numbers, and texts where there are some, by name.
----@return table<string, number|string>
+--- What is going on at each server of a dist store, by name: numbers, and texts where there are
+-- some; `server` is its rank. Other stores raise.
+---@return { servers: table<string, number|string>[] }
 function Store:stats()
   local out = ffi.new('const char *[1]')
   raise.check(C.neap_store_stats(self._handle or closed(), out))
-  local stats = {}
+  local servers = {}
   for name, value in ffi.string(out[0]):gmatch('(%S+) +([^\n]*)') do
-    stats[name] = tonumber(value) or value
+    if name == 'server' then servers[#servers + 1] = {} end
+    servers[#servers][name] = tonumber(value) or value
   end
-  return stats
+  return { servers = servers }
 end
 
 local COMPRESSION = { type = true, threshold = true }

@@ -111,9 +111,10 @@ end
 --- The servers' optimizer as an object of this process, and its version; nil without one. It has
 -- the settings it was sent with, and those that this worker has sent after it.
 function M.optimizer(self)
-  local dump, version = ffi.new('const char *[1]'), ffi.new('int64_t[1]')
-  raise.check(C.neap_store_get_optimizer(self._handle, dump, version))
-  local text = ffi.string(dump[0])
+  local dump, size = ffi.new('const char *[1]'), ffi.new('size_t[1]')
+  local version = ffi.new('int64_t[1]')
+  raise.check(C.neap_store_get_optimizer(self._handle, dump, size, version))
+  local text = ffi.string(dump[0], size[0])
   if text == '' then return nil end
   local o, number = require('neap.optim').undump(text), tonumber(version[0])
   if self._sent and self._sent.version == number then o:set(self._sent.settings) end

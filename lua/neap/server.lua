@@ -7,7 +7,7 @@
 --
 -- The controller gets what workers send with kv:send_command_to_servers(); what it returns is the
 -- answer. The library never calls into Lua: commands wait until wait() or poll() is called, and
--- their senders with them. Where there is no controller the answer is empty.
+-- their senders with them. Where there is no controller they are refused.
 --
 -- Optimizers are scripts, which libneap_host runs, in Lua states made for nothing else.
 
@@ -37,6 +37,7 @@ function M.start_for(job, controller)
   local scripts, close_scripts = host_library.open()
   local context = job_of.context()
   job.options.scripts = scripts
+  job.options.controller = controller and 1 or 0
   local out = ffi.new('neap_server *[1]')
   local status = C.neap_server_start(context, job.options, out)
   if status ~= 0 then
@@ -54,7 +55,7 @@ function M.start_for(job, controller)
     uri = ffi.string(C.neap_server_uri(out[0])),
     _handle = ffi.gc(out[0], finish), -- the collector closes a forgotten one
     _finish = finish,
-    _controller = controller or function() end,
+    _controller = controller,
   }, Server)
 end
 
@@ -81,11 +82,12 @@ local function open(self) return self._handle or raise.raise('this server was cl
 local head, body, size = ffi.new('double[1]'), ffi.new('const char *[1]'), ffi.new('size_t[1]')
 
 --- Answers the next command, if there is one within `seconds`. A controller that raises ends
--- nothing: its error is the answer.
+-- nothing: its error is the answer. Without a controller there is nothing to do.
 ---@param seconds? number 0 if none is given
 ---@return boolean answered
 function Server:poll(seconds)
   local handle = open(self)
+  if not self._controller then return false end
   local status = C.neap_server_command(handle, seconds or 0, head, body, size)
   if status == C.NEAP_ETIMEOUT then return false end
   raise.check(status)
@@ -102,6 +104,7 @@ end
 function Server:wait(seconds)
   local handle = open(self)
   return job_of.wait(function(time)
+    if not self._controller then return C.neap_server_wait(handle, time) end
     self:poll(time)
     return C.neap_server_wait(handle, 0)
   end, seconds)
