@@ -60,7 +60,7 @@ static neap_work *coding_new(const char *name, neap_fn run, const neap_codec *co
   c->codec = codec;
   c->threshold = threshold;
   c->count = neap_array_get_info(floats)->size;
-  c->units = c->count / NEAP_CODEC_STEP + (c->count % NEAP_CODEC_STEP != 0);
+  c->units = neap_codec_steps(c->count);
   c->grain = neap_work_cut(work, c->units, (int64_t)NEAP_CODEC_STEP * (reads + 1));
   c->floats = neap_array_at_data(floats);
   neap_work_write(work, neap_array_var(floats));
@@ -96,14 +96,19 @@ neap_work *neap_encode_work(const neap_codec *codec, float threshold, neap_array
   return work;
 }
 
+/* A block that stays in the first-level cache gets all senders' codes before the next one's turn.
+ */
 static int run_decode(neap_task *task, void *arg) {
+  enum { BLOCK = 512 * NEAP_CODEC_STEP };
   const coding *c = arg;
   int64_t end, begin = coding_range(task, c, &end);
-  if (begin >= end) return NEAP_OK;
-  memset(c->floats + begin, 0, (size_t)(end - begin) * sizeof(float));
-  for (int i = 0; i < c->senders; i++)
-    c->codec->add(c->threshold, end - begin, c->from[i] + neap_codec_bytes(c->codec, begin),
-                  c->floats + begin);
+  for (int64_t n; begin < end; begin += n) {
+    n = end - begin < BLOCK ? end - begin : BLOCK;
+    memset(c->floats + begin, 0, (size_t)n * sizeof(float));
+    for (int i = 0; i < c->senders; i++)
+      c->codec->add(c->threshold, n, c->from[i] + neap_codec_bytes(c->codec, begin),
+                    c->floats + begin);
+  }
   return NEAP_OK;
 }
 

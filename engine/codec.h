@@ -25,7 +25,12 @@ typedef struct neap_codec {
   void (*add)(float threshold, int64_t count, const uint8_t *packed, float *sum);
 } neap_codec;
 
-enum { NEAP_CODEC_STEP = 8 };
+enum { NEAP_CODEC_STEP = NEAP_K_CODES };
+
+/* How many steps hold `count` elements. */
+static inline int64_t neap_codec_steps(int64_t count) {
+  return count / NEAP_CODEC_STEP + (count % NEAP_CODEC_STEP != 0);
+}
 
 /* NEAP_EINVAL, with the valid names, if there is none of that name; and `check`'s errors.
  * *threshold NaN becomes the codec's own. */

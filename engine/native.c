@@ -37,27 +37,40 @@ static void link_passes(neap_program *program, neap_native *passes, unsigned cha
     if (passes[pass].lanes) passes[pass].run = as_function(code + passes[pass].offset);
 }
 
+/* Weights that there is code for: sets of passes in this order. */
+static const int dtypes[] = {NEAP_K_F32, NEAP_K_F64, NEAP_K_F16, NEAP_K_BF16};
+enum { SETS = sizeof dtypes / sizeof *dtypes };
+
+static size_t emit_sets(neap_program *program, neap_native *natives, unsigned char *room,
+                        unsigned char *code) {
+  size_t used = 0;
+  for (int set = 0; set < SETS; set++)
+    used = emit_passes(program, dtypes[set], natives + set * program->plan->num_passes, room, code,
+                       used);
+  return used;
+}
+
+static size_t natives_bytes(const neap_program *program) {
+  return SETS * (size_t)program->plan->num_passes * sizeof(neap_native);
+}
+
 void neap_program_compile(neap_program *program) {
   neap_context *context = program->context;
-  int passes = program->plan->num_passes;
-  size_t bytes = 2 * (size_t)passes * sizeof(neap_native);
-  if (!passes) return;
+  size_t bytes = natives_bytes(program), size = 0;
+  if (!bytes) return;
   neap_native *natives = neap_alloc(context, bytes);
   unsigned char *room = natives ? neap_alloc(context, NEAP_N_ROOM) : NULL;
-  size_t size = 0;
   if (room) {
     memset(natives, 0, bytes);
-    size = emit_passes(program, NEAP_K_F32, natives, room, NULL, 0);
-    size = emit_passes(program, NEAP_K_F64, natives + passes, room, NULL, size);
+    size = emit_sets(program, natives, room, NULL);
   }
   unsigned char *code = MAP_FAILED;
   if (size) code = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (code != MAP_FAILED) {
-    size_t half = emit_passes(program, NEAP_K_F32, natives, room, code, 0);
-    emit_passes(program, NEAP_K_F64, natives + passes, room, code, half);
+    emit_sets(program, natives, room, code);
     if (mprotect(code, size, PROT_READ | PROT_EXEC) == 0) {
-      link_passes(program, natives, code);
-      link_passes(program, natives + passes, code);
+      for (int set = 0; set < SETS; set++)
+        link_passes(program, natives + set * program->plan->num_passes, code);
       program->natives = natives;
       program->code = code;
       program->code_bytes = size;
@@ -72,12 +85,12 @@ void neap_program_compile(neap_program *program) {
 void neap_program_drop_code(neap_program *program) {
   if (!program->natives) return;
   munmap(program->code, program->code_bytes);
-  neap_free(program->context, program->natives,
-            2 * (size_t)program->plan->num_passes * sizeof(neap_native));
+  neap_free(program->context, program->natives, natives_bytes(program));
 }
 
 const neap_native *neap_program_natives(const neap_program *program, int dtype) {
   if (!program->natives) return NULL;
-  if (dtype == NEAP_FLOAT32) return program->natives;
-  return dtype == NEAP_FLOAT64 ? program->natives + program->plan->num_passes : NULL;
+  for (int set = 0; set < SETS; set++)
+    if (dtypes[set] == dtype) return program->natives + set * program->plan->num_passes;
+  return NULL;
 }

@@ -80,17 +80,17 @@ typedef struct neap_server neap_server;
 
 enum neap_status {
   NEAP_OK = 0,
-  NEAP_ENOMEM,  /* an allocation failed */
-  NEAP_EINVAL,  /* an argument that makes no sense */
-  NEAP_ESHAPE,  /* shapes that do not fit */
-  NEAP_EDTYPE,  /* dtypes that do not fit */
-  NEAP_ESTYPE,  /* dense where row-sparse is wanted, or the other way round */
-  NEAP_EKEY,    /* no such key */
-  NEAP_EEXIST,  /* the key is there already */
-  NEAP_EIO,     /* reading or writing failed */
-  NEAP_EFORMAT, /* bytes that are not what they should be */
-  NEAP_ENOTSUP, /* not possible here */
-  NEAP_ECLOSED, /* the context or store was closed */
+  NEAP_ENOMEM,   /* an allocation failed */
+  NEAP_EINVAL,   /* an argument that makes no sense */
+  NEAP_ESHAPE,   /* shapes that do not fit */
+  NEAP_EDTYPE,   /* dtypes that do not fit */
+  NEAP_ESTYPE,   /* dense where row-sparse is wanted, or the other way round */
+  NEAP_EKEY,     /* no such key */
+  NEAP_EEXIST,   /* the key is there already */
+  NEAP_EIO,      /* reading or writing failed */
+  NEAP_EFORMAT,  /* bytes that are not what they should be */
+  NEAP_ENOTSUP,  /* not possible here */
+  NEAP_ECLOSED,  /* the context or store was closed */
   NEAP_EFAILED,  /* a queued function of the caller's own failed */
   NEAP_ETIMEOUT, /* nothing came in time */
   NEAP_ELOST,    /* a process of the job died or left; the text names it */
@@ -598,15 +598,15 @@ typedef struct neap_job_options {
                          * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
   int num_workers;
   int num_servers;
-  int rank;                /* of this worker or server; -1: the scheduler gives one */
-  double timeout;          /* seconds without a sign of life until a process counts as dead: 60 */
-  int on_worker_lost;      /* neap_lost; the same for all workers of a job */
-  int64_t bigarray_bound;  /* a key of more elements is split over all servers: 1,000,000 */
-  const char *secret;      /* proves to the others that this process is of the job; NULL: none,
-                            * and then addresses must be on this host */
-  const char *listen_uri;  /* servers: where workers reach it; NULL: like root_uri, any port */
-  const char *tls_ca;      /* files, for tls+tcp: certificates to trust, */
-  const char *tls_cert;    /* this side's certificate with its key (servers, scheduler) */
+  int rank;               /* of this worker or server; -1: the scheduler gives one */
+  double timeout;         /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;     /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;     /* proves to the others that this process is of the job; NULL: none,
+                           * and then addresses must be on this host */
+  const char *listen_uri; /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
   int controller;              /* servers: not 0 if neap_server_command() is called; else commands
                                 * are refused */

@@ -12,7 +12,7 @@ struct neap_program {
   atomic_int refs;
   const neap_p_plan *plan;
   size_t bytes;         /* of the plan */
-  neap_native *natives; /* passes for float32, then for float64; NULL: none */
+  neap_native *natives; /* for each dtype of weights all passes; NULL: none */
   void *code;
   size_t code_bytes;
 };

@@ -115,7 +115,9 @@ neap_work *neap_ready_take(neap_ready *ready, bool last, int *part) {
         else
           ready->last = NULL;
       }
-      atomic_fetch_sub(&ready->stored, 1);
+      /* Only takers write it, under `pick`. Who reads a number too high looks in vain, once. */
+      int stored = atomic_load_explicit(&ready->stored, memory_order_relaxed);
+      atomic_store_explicit(&ready->stored, stored - 1, memory_order_relaxed);
     }
   }
   pthread_mutex_unlock(&ready->pick);

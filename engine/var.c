@@ -185,7 +185,10 @@ void neap_work_leave(neap_work *work, void (*ready)(void *context, neap_work *wo
 }
 
 void neap_work_drop(neap_work *work) {
-  if (atomic_fetch_sub_explicit(&work->refs, 1, memory_order_acq_rel) == 1) neap_work_dispose(work);
+  /* The last reference is nobody else's to drop, and nobody takes new ones. */
+  if (atomic_load_explicit(&work->refs, memory_order_acquire) == 1 ||
+      atomic_fetch_sub_explicit(&work->refs, 1, memory_order_acq_rel) == 1)
+    neap_work_dispose(work);
 }
 
 /* ---- Failures ------------------------------------------------------------------------------ */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* work.c - the memory of operations, and how they are made.
  *
- * Operations come from lists of spare ones by size, filled by whoever completes them: taking is
- * for one thread at a time (a second one does not wait, it allocates), giving back is one
- * compare-and-swap. One block holds an operation, its dependencies and its payload. */
+ * Operations come from lists of spare ones by size, filled by whoever completes them: the list that
+ * is taken from is for one thread at a time (a second one does not wait, it allocates), giving back
+ * to the other is one compare-and-swap. One block holds an operation, its dependencies and its
+ * payload. */
 #include "pool.h"
 #include "work.h"
 #include <string.h>
@@ -70,7 +71,7 @@ neap_work *neap_work_new(neap_context *context, const char *name, neap_fn run, s
   work->num_slots = work->num_writes = work->next_part = work->priority = 0;
   atomic_init(&work->failed_part, 0);
   work->kind = NEAP_WORK_POOLED;
-  work->quick = work->always = work->skip = work->async = false;
+  work->quick = work->always = work->skip = work->counted = work->async = false;
   memset(work->arg, 0, payload);
   return work;
 }
@@ -109,11 +110,21 @@ void neap_work_set_async(neap_work *work) {
   work->async = true;
 }
 
+/* Straight back to where the next one is taken from; false if another thread is just there. */
+static bool spare_keep(neap_sched *sched, neap_work *work) {
+  if (atomic_exchange_explicit(&sched->spare_taken, true, memory_order_acquire)) return false;
+  work->link = sched->spare[work->size_class];
+  sched->spare[work->size_class] = work;
+  atomic_store_explicit(&sched->spare_taken, false, memory_order_release);
+  return true;
+}
+
+/* What ran on the spot is over in the thread that made it, and will make the next. */
 static void work_free(neap_sched *sched, neap_work *work) {
-  if (work->size_class != NO_CLASS)
-    spare_return(sched, work);
-  else
+  if (work->size_class == NO_CLASS)
     neap_free(sched->context, work, work->bytes);
+  else if (work->counted || !spare_keep(sched, work))
+    spare_return(sched, work);
 }
 
 void neap_work_discard(neap_work *work) {

@@ -24,6 +24,7 @@ enum {
   NEAP_KERNEL_ABI = 1,
   NEAP_K_DIMS = 8,   /* most dimensions */
   NEAP_K_INPUTS = 3, /* most array inputs of an element-wise operation */
+  NEAP_K_CODES = 8,  /* elements whose codes fill whole bytes */
 };
 
 /* Same numbers as neap_dtype in neap.h (a static assertion in the engine ties them). */
@@ -71,7 +72,8 @@ typedef struct neap_kargs {
   int64_t outer, axis, inner; /* REDUCE, ALONG; axis above 0 for max, min and argmax */
   const void *const *many;    /* add_n: `count` inputs, at least one */
   int64_t count;
-  int64_t size;          /* partial_sum, partial_norm: elements of in[0] */
+  int64_t size;          /* partial_sum, partial_norm: elements of in[0]; encode, decode: of out */
+  uint8_t *codes;        /* encode: where they go */
   int64_t rows, row;     /* rows of the table that ids point into; elements in a row */
   const int64_t *ids;    /* row ids */
   uint64_t seed, stream; /* random numbers: key, and number of the draw */

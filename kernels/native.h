@@ -39,9 +39,9 @@ typedef struct neap_native {
 /* Fixed scalars at the beginning of `values`: 1, -0 (the sign bit), and all bits but the sign. */
 enum { NEAP_N_ONE = 0, NEAP_N_SIGN, NEAP_N_MAGNITUDE, NEAP_N_FIXED };
 
-/* Writes the code of pass `pass` for elements of `dtype` (f32 or f64) into `code`, for the
- * instruction set of that kernel table's name. The number of bytes, or 0 if it stays with the
- * executor of blocks; then *out is not changed. */
+/* Writes the code of pass `pass` for a weight of `dtype` (with states of what its elements are
+ * computed in) into `code`, for the instruction set of that kernel table's name. The number of
+ * bytes, or 0 if it stays with the executor of blocks; then *out is not changed. */
 size_t neap_native_emit(const neap_p_plan *plan, int pass, int dtype, const char *isa,
                         unsigned char *code, neap_native *out);
 

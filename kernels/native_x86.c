@@ -8,6 +8,7 @@
  *
  * Both instruction sets are written by one function, insn(): they differ in the prefix, and in
  * comparisons, which give a vector of masks with AVX2 and a mask register with AVX-512.
+ * Weights of 16 bits are widened when they are loaded and rounded when they are stored.
  * The result is bit for bit what kernels/cpu/program_block.h computes: no contraction, and
  * minima and maxima that are NaN if either operand is. */
 #include "native.h"
@@ -25,6 +26,7 @@ typedef struct emitter {
   size_t used;
   bool full, wide; /* wide: AVX-512 */
   bool real64;     /* elements are double */
+  int dtype;       /* of weight and gradient; if of 16 bits, elements are float, as states are */
   int lanes;
   int scalars_kept, first_scalar, first_sum, temps; /* registers */
   neap_native *out;
@@ -47,7 +49,7 @@ static void word(emitter *e, uint32_t value) {
 
 /* The last operand: a register, or memory. */
 typedef struct place {
-  enum { REGISTER, ELEMENT_OF_INPUT, SCALAR, SUM } what;
+  enum { REGISTER, ELEMENT_OF_INPUT, SMALL_OF_INPUT, SCALAR, SUM } what;
   int number; /* register, register of the pointer, byte offset of a scalar or a sum */
 } place;
 
@@ -56,7 +58,7 @@ static place reg(int number) {
 }
 
 enum { MAP_0F = 1, MAP_0F38 = 2, MAP_0F3A = 3 };
-enum { NO_PREFIX = 0, P66 = 1 };
+enum { NO_PREFIX = 0, P66 = 1, PF3 = 2 };
 enum { NO_IMM = -1 };
 
 typedef struct insn {
@@ -77,8 +79,12 @@ static void modrm(emitter *e, const insn *in) {
     byte(e, (unsigned)(0xc0 | r << 3 | (in->last.number & 7)));
     break;
   case ELEMENT_OF_INPUT: /* [pointer + rdi * size + 0], the 0 because of rbp and r13 */
+  case SMALL_OF_INPUT:
     byte(e, (unsigned)(0x44 | r << 3));
-    byte(e, (unsigned)((e->real64 ? 0xc0 : 0x80) | RDI << 3 | (in->last.number & 7)));
+    byte(e, (in->last.what == SMALL_OF_INPUT ? 0x40u
+             : e->real64                     ? 0xc0u
+                                             : 0x80u) |
+                RDI << 3 | (unsigned)(in->last.number & 7));
     byte(e, 0);
     break;
   case SCALAR:
@@ -344,8 +350,110 @@ static int input_number(emitter *e, int input) {
   return out->num_inputs - 1;
 }
 
+/* ---- Loads and stores ------------------------------------------------------------------------ */
+
+static bool is_small(const emitter *e, int input) {
+  return input < 2 && (e->dtype == NEAP_K_F16 || e->dtype == NEAP_K_BF16);
+}
+
 static place input_place(emitter *e, int input) {
-  return (place){ELEMENT_OF_INPUT, INPUT_REGISTERS[input_number(e, input)]};
+  return (place){is_small(e, input) ? SMALL_OF_INPUT : ELEMENT_OF_INPUT,
+                 INPUT_REGISTERS[input_number(e, input)]};
+}
+
+/* On elements of 32 bits as integers, or on memory of 16 bits. */
+static void bits_op(emitter *e, int map, int prefix, int opcode, int dst, int src, place last,
+                    int imm) {
+  insn in = {.map = map,
+             .prefix = prefix,
+             .opcode = opcode,
+             .dst = dst,
+             .src = src,
+             .last = last,
+             .imm = imm};
+  write_insn(e, &in);
+}
+
+static void shift_left(emitter *e, int dst, int from, int count) {
+  bits_op(e, MAP_0F, P66, 0x72, 6, dst, reg(from), count);
+}
+
+static void shift_right(emitter *e, int dst, int from, int count) {
+  bits_op(e, MAP_0F, P66, 0x72, 2, dst, reg(from), count);
+}
+
+static void add_integers(emitter *e, int dst, int a, int b) {
+  bits_op(e, MAP_0F, P66, 0xfe, dst, a, reg(b), NO_IMM);
+}
+
+static void all_ones(emitter *e, int dst) {
+  if (e->wide)
+    bits_op(e, MAP_0F3A, P66, 0x25, dst, dst, reg(dst), 0xff); /* vpternlogd */
+  else
+    bits_op(e, MAP_0F, P66, 0x76, dst, dst, reg(dst), NO_IMM); /* vpcmpeqd */
+}
+
+/* Asks for what this input's loads will want some turns from now. Where the processor does not look
+ * ahead by itself, a long loop body would wait for each line of memory; elsewhere it costs nothing.
+ * An address behind the end of an array is no fault. */
+static void prefetch(emitter *e, place from) {
+  enum { AHEAD = 1024 }; /* bytes */
+  if (from.number >= 8) byte(e, 0x41);
+  byte(e, 0x0f), byte(e, 0x18); /* prefetcht0 [pointer + rdi * size + AHEAD] */
+  byte(e, 0x80 | 1 << 3 | 4);
+  byte(e, (from.what == SMALL_OF_INPUT ? 0x40u
+           : e->real64                 ? 0xc0u
+                                       : 0x80u) |
+              RDI << 3 | (unsigned)(from.number & 7));
+  word(e, AHEAD);
+}
+
+static void emit_load(emitter *e, int to, int input) {
+  place from = input_place(e, input);
+  prefetch(e, from);
+  if (!is_small(e, input)) {
+    op(e, MOVE_LOAD, to, 0, from);
+  } else if (e->dtype == NEAP_K_F16) {
+    bits_op(e, MAP_0F38, P66, 0x13, to, 0, from, NO_IMM); /* vcvtph2ps */
+  } else {
+    bits_op(e, MAP_0F38, P66, 0x33, to, 0, from, NO_IMM); /* vpmovzxwd */
+    shift_left(e, to, to, 16);
+  }
+}
+
+/* As neap_bfloat_from_float(): 0x7fff and the last bit that stays are added, and the upper half is
+ * taken. Of a NaN it is x + x, which makes it quiet and changes nothing else. */
+static void store_bfloat(emitter *e, int x, place to) {
+  int t0 = e->temps, t1 = t0 + 1, t2 = t0 + 2; /* x may be t0 */
+  shift_left(e, t1, x, 15);
+  shift_right(e, t1, t1, 31);
+  all_ones(e, t2);
+  shift_right(e, t2, t2, 17);
+  add_integers(e, t1, t1, t2);
+  add_integers(e, t1, t1, x);
+  op(e, ADD, t2, x, reg(x));
+  compare(e, UNORDERED, t0, x, reg(x));
+  choose(e, t1, t0, t2, t1);
+  shift_right(e, t1, t1, 16);
+  if (e->wide) {
+    bits_op(e, MAP_0F38, PF3, 0x33, t1, 0, to, NO_IMM); /* vpmovdw */
+    return;
+  }
+  bits_op(e, MAP_0F38, P66, 0x2b, t1, t1, reg(t1), NO_IMM); /* vpackusdw, within each half */
+  insn permute = {
+      .map = MAP_0F3A, .prefix = P66, .w = true, .dst = t1, .last = reg(t1), .imm = 0xd8};
+  write_insn(e, &permute);                       /* vpermq: both halves' results to the lower */
+  bits_op(e, MAP_0F3A, P66, 0x39, t1, 0, to, 0); /* vextracti128 */
+}
+
+static void emit_store(emitter *e, int from, int input) {
+  place to = input_place(e, input);
+  if (!is_small(e, input))
+    op(e, MOVE_STORE, from, 0, to);
+  else if (e->dtype == NEAP_K_F16)
+    bits_op(e, MAP_0F3A, P66, 0x1d, from, 0, to, 0); /* vcvtps2ph, to nearest even */
+  else
+    store_bfloat(e, from, to);
 }
 
 /* False: no machine code for this operation. */
@@ -354,10 +462,10 @@ static bool emit_instr(emitter *e, const neap_p_instr *code) {
   switch (code->op) {
   case NEAP_P_OP_load:
     e->home[code->a] = (uint8_t)code->to;
-    op(e, MOVE_LOAD, code->to, 0, input_place(e, (int)code->a));
+    emit_load(e, code->to, (int)code->a);
     break;
   case NEAP_P_OP_store:
-    op(e, MOVE_STORE, operand_register(e, code->a, t0), 0, input_place(e, (int)code->b));
+    emit_store(e, operand_register(e, code->a, t0), (int)code->b);
     break;
   case NEAP_P_OP_copy:
     op(e, MOVE, code->to, 0, reg(operand_register(e, code->a, t0)));
@@ -514,7 +622,7 @@ size_t neap_native_emit(const neap_p_plan *plan, int pass, int dtype, const char
                         unsigned char *code, neap_native *out) {
   const neap_p_stage *stage = &plan->stages[pass];
   neap_native made = {0};
-  emitter e = {.code = code, .out = &made, .real64 = dtype == NEAP_K_F64};
+  emitter e = {.code = code, .out = &made, .real64 = dtype == NEAP_K_F64, .dtype = dtype};
   e.wide = strcmp(isa, "avx512") == 0;
   if (!e.wide && strcmp(isa, "avx2") != 0) return 0;
   if (stage->subs != 1 || stage->row_slots || stage->registers > 28) return 0;

@@ -6,6 +6,7 @@
  * the whole rows nearest to that when rows are summed. A block is as many elements as let all
  * registers lie in a buffer on the stack that fits the first-level cache. Both depend on the
  * program and the shape alone. */
+#include "elementary.h"
 #include "native.h"
 
 #include <math.h>
@@ -123,13 +124,14 @@ static void run_chunk(neap_p_frame *frame, const neap_p_stage *stage, int sub, i
 
 /* ---- Machine code -------------------------------------------------------------------------- */
 
-/* Whether this run's arrays are what the code of a pass takes: elements as they are computed, and
+/* Whether this run's arrays are what the code of a pass takes: states as they are computed, and
  * a gradient that lies beside the weight, or, of a lazy update, rows of it. */
 static bool native_fits(const neap_p_run *run, const neap_native *native, int num_totals) {
   bool lazy = run->plan->flags & NEAP_P_LAZY;
+  const int computed = run->dtype == NEAP_K_F64 ? NEAP_K_F64 : NEAP_K_F32;
   for (int i = 0; i < native->num_inputs; i++) {
     int input = native->inputs[i];
-    if (input >= 2 && run->state_dtype[input - 2] != run->dtype) return false;
+    if (input >= 2 && run->state_dtype[input - 2] != computed) return false;
     if (input == 1 && run->ids && !lazy) return false;
   }
   return !(run->ids && lazy) || num_totals == 0; /* lanes of sums run through rows */
@@ -139,7 +141,7 @@ static void native_values(const neap_p_run *run, const neap_native *native, void
   static const uint32_t fixed32[NEAP_N_FIXED] = {0x3f800000u, 0x80000000u, 0x7fffffffu};
   static const uint64_t fixed64[NEAP_N_FIXED] = {0x3ff0000000000000u, 0x8000000000000000u,
                                                  0x7fffffffffffffffu};
-  if (run->dtype == NEAP_K_F32) {
+  if (run->dtype != NEAP_K_F64) {
     float *values = to;
     memcpy(values, fixed32, sizeof fixed32);
     for (int i = 0; i < native->num_values; i++)
@@ -158,7 +160,6 @@ static void run_native(neap_p_frame *frame, const neap_p_stage *stage, const nea
                        int64_t begin, int64_t end) {
   const neap_p_run *run = frame->run;
   const bool lazy = run->ids && run->plan->flags & NEAP_P_LAZY;
-  const size_t itemsize = neap_k_itemsize(run->dtype);
   double values[NEAP_N_FIXED + NEAP_N_VALUES];
   native_values(run, native, values);
   while (begin < end) {
@@ -171,7 +172,9 @@ static void run_native(neap_p_frame *frame, const neap_p_stage *stage, const nea
     void *inputs[NEAP_N_INPUTS];
     for (int i = 0; i < native->num_inputs; i++) {
       const int input = native->inputs[i];
-      inputs[i] = (char *)run->inputs[input] + (size_t)(input == 1 ? begin : at) * itemsize;
+      const int dtype = input < 2 ? run->dtype : run->state_dtype[input - 2];
+      const int64_t first = input == 1 ? begin : at;
+      inputs[i] = (char *)run->inputs[input] + (size_t)first * neap_k_itemsize(dtype);
     }
     const int64_t whole = n - n % native->lanes;
     if (whole) native->run(inputs, values, whole, frame->sums);

@@ -108,15 +108,41 @@ static void answered(neap_peer *peer, neap_request *request) {
   if (out) request->free(request);
 }
 
+/* Under the lock: keeps a reply that came before its message was out. False: it cannot be kept. */
+static bool keep_early(neap_peer *peer, neap_request *request, int status, const char *text,
+                       const neap_reader *meta) {
+  size_t size = (size_t)(meta->end - meta->at);
+  if (size > sizeof request->meta) return false;
+  request->text = *text ? neap_strdup(peer->context, text) : NULL;
+  if (*text && !request->text) return false;
+  if (size) memcpy(request->meta, meta->at, size);
+  request->meta_size = size;
+  request->status = status;
+  request->early = true;
+  return true;
+}
+
+static void tell_early(neap_peer *peer, neap_request *request) {
+  neap_reader meta;
+  neap_incoming in = {.frame = {.type = NEAP_M_REPLY, .id = request->message.frame.id}};
+  neap_reader_open(&meta, request->meta, request->meta_size);
+  request->done(request, request->status, request->text ? request->text : "", &meta, &in);
+  if (request->text) neap_free(peer->context, request->text, strlen(request->text) + 1);
+  request->free(request);
+}
+
 static void message_done(neap_message *message, bool sent) {
   neap_request *request = message->owner;
   neap_peer *peer = request->peer;
   (void)sent;
   pthread_mutex_lock(&peer->lock);
   request->with_link = false;
-  bool over = request->answered;
+  bool over = request->answered, early = request->early;
   pthread_mutex_unlock(&peer->lock);
-  if (over) request->free(request);
+  if (early)
+    tell_early(peer, request);
+  else if (over)
+    request->free(request);
 }
 
 static lane *lane_for(neap_peer *peer, const neap_message *message) {
@@ -151,7 +177,7 @@ static bool no_lane_open(const neap_peer *peer) {
 
 void neap_peer_request(neap_peer *peer, neap_request *request) {
   request->peer = peer;
-  request->with_link = request->answered = false;
+  request->with_link = request->answered = request->early = false;
   request->message.owner = request;
   request->message.done = message_done;
   pthread_mutex_lock(&peer->lock);
@@ -293,8 +319,10 @@ static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   if (request) remove_request(peer, request);
+  bool early = request && request->with_link && in->frame.total == 0 &&
+               keep_early(peer, request, status, text, r);
   pthread_mutex_unlock(&peer->lock);
-  if (!request) return NULL; /* to a request that was sent twice */
+  if (!request || early) return NULL; /* none: to a request that was sent twice */
   request->done(request, status, text, r, in);
   answered(peer, request);
   return NULL;

@@ -14,7 +14,9 @@
  *       peer is lost. (remove)
  *   P2  Requests are sent on lanes of one epoch only. Before a new epoch begins, all lanes of the
  *       old one are closed, so no bytes of theirs are still on their way in. (neap_peer_tick)
- *   P3  A request's reply and its message's way out end in either order; `free` comes after both.
+ *   P3  A request's reply may be here before its message's way out has ended, on another thread. A
+ *       reply without payload waits for that, so that what was sent may be written when done() is
+ *       called; for others it must be a copy. `free` comes after both. (reply, message_done)
  *   P4  peer->lock is held for a few list operations, never during a callback. Links' locks come
  *       after it. */
 #ifndef NEAP_PEER_H
@@ -43,8 +45,12 @@ typedef struct neap_request {
   /* The peer's. */
   struct neap_request *next, *previous;
   neap_peer *peer;
-  bool with_link, answered;
+  bool with_link, answered, early;
   uint32_t slot;
+  int status; /* of an early reply */
+  char *text;
+  uint8_t meta[16];
+  size_t meta_size;
 } neap_request;
 
 typedef struct neap_peer_options {

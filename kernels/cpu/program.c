@@ -5,6 +5,7 @@
  * conversion is used where it lies. program_block.h has the loops, for float and for double;
  * here is what both need to find their operands in memory. */
 #include "cpu.h"
+#include "../elementary.h"
 #include "../philox.h"
 #include "../program.h"
 #include <math.h>

@@ -51,6 +51,9 @@ static void NAME(load_input)(neap_p_frame *frame, uint32_t input, REAL *to) {
   }
   if (gradient || !is_compact(run)) { /* one stretch, at the block's own place */
     const void *from = neap_at(run->inputs[input], frame->begin, dtype);
+    /* and the next block's, which will follow it in memory */
+    neap_prefetch(neap_at(from, frame->count, dtype),
+                  frame->count * (int64_t)neap_k_itemsize(dtype));
     frame->direct[input] = dtype == REAL_DTYPE ? from : to;
     if (dtype != REAL_DTYPE) NAME(load)(dtype, from, to, frame->count);
     return;

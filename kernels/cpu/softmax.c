@@ -5,7 +5,7 @@
  *
  * An axis that is not the last is read with a stride. The exponentials cost more than that. */
 #include "cpu.h"
-#include <tgmath.h>
+#include "../elementary.h"
 
 /* One row: element i lies at i * stride, in and out. */
 typedef struct row {
@@ -67,7 +67,8 @@ static void store(const row *r, int64_t at, int64_t n, const void *wide) {
     for (int64_t at = 0, n; at < r->n; at += n) {                                                  \
       n = neap_min(BLOCK, r->n - at);                                                              \
       const type *x = load(r, at, n, &buffer);                                                     \
-      for (int64_t i = 0; i < n; i++) y[i] = exp(x[i] - largest), sum += (double)y[i];             \
+      for (int64_t i = 0; i < n; i++) y[i] = NEAP_EXP(x[i] - largest);                             \
+      for (int64_t i = 0; i < n; i++) sum += (double)y[i];                                         \
     }                                                                                              \
     const double log_sum = log(sum);                                                               \
     for (int64_t at = 0, n; at < r->n; at += n) {                                                  \
@@ -78,7 +79,7 @@ static void store(const row *r, int64_t at, int64_t n, const void *wide) {
       } else {                                                                                     \
         if (r->n > BLOCK) {                                                                        \
           const type *x = load(r, at, n, &buffer);                                                 \
-          for (int64_t i = 0; i < n; i++) y[i] = exp(x[i] - largest);                              \
+          for (int64_t i = 0; i < n; i++) y[i] = NEAP_EXP(x[i] - largest);                         \
         }                                                                                          \
         for (int64_t i = 0; i < n; i++) y[i] = (type)((double)y[i] / sum);                         \
       }                                                                                            \

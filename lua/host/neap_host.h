@@ -48,7 +48,7 @@ typedef struct neap_host_options {
   size_t size;          /* sizeof(neap_host_options) */
   const char *lua_path; /* the folder that has neap/host.lua in it; NULL: found from where this
                          * library or program lies, in a source tree or installed */
-  size_t memory;        /* bytes that a script's state may take besides Neap's own: 64 MiB */
+  size_t memory;        /* bytes that a script may take besides what Neap's own Lua does: 64 MiB */
   double seconds;       /* of processor time that a script may run in one call: 1 */
   /* Where the states' memory comes from; NULL: the C library. As realloc(), but told the size of
    * `block` (of which LuaJIT is not always sure after an allocation has failed); `size` 0 frees and
@@ -68,7 +68,7 @@ NEAP_API int neap_host_create(const neap_host_options *options, neap_host **out,
                               size_t error_size);
 
 /* The table, for neap_job_options; valid until the host is closed. Different scripts may be used
- * from different threads at once, one script from one at a time. A call needs up to 2 MiB of stack.
+ * from different threads at once, one script from one at a time. A call needs 256 KiB of stack.
  *
  * The optimizer that open() gives is the caller's, and so is the script: closing either leaves the
  * other in order, but bind() and set() work on the optimizer, which must live then (a store that
@@ -79,7 +79,7 @@ NEAP_API const neap_scripts *neap_host_scripts(neap_host *host);
 /* After all scripts were closed, and the servers that use the table. NULL may be closed. */
 NEAP_API void neap_host_close(neap_host *host);
 
-/* Bytes of memory that a script's state holds, and the most that it may. */
+/* Bytes of memory that a script's state holds, and the most that it may while the script runs. */
 NEAP_API void neap_host_usage(void *script, size_t *used, size_t *limit);
 
 /* [end of declarations] */

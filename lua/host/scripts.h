@@ -27,6 +27,7 @@ typedef struct neap_script {
   char *first;         /* memory that a state's making takes, */
   size_t first_used;   /* and how much of it */
   bool begun;          /* that is over */
+  bool inside;         /* one of the script's functions runs */
   bool refused;        /* an allocation failed, and nobody has made an error of it yet */
   bool broken;         /* Neap's own Lua ran out of memory half way through something */
   bool late;           /* the time is used up */

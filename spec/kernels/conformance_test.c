@@ -3,7 +3,7 @@
  * plain computation of the same, and the tables against each other bit for bit.
  *
  * Driven by ops.def: a row without a reference here fails. */
-#include "spec/kernels/conformance.h"
+#include "spec/kernels/conformance_codec.h"
 #include "kernels/philox.h"
 
 static const int64_t sizes[] = {0, 1, 7, 1023, 1025, MOST};
@@ -577,6 +577,10 @@ static const struct {
     {"scatter", rows_by_ids},
     {"scatter_add", rows_by_ids},
     {"row_nonzero", row_nonzero},
+    {"encode_2bit", coding},
+    {"encode_1bit", coding},
+    {"decode_2bit", coding},
+    {"decode_1bit", coding},
 };
 
 static void (*check_of(int op))(int op, int dtype) {

@@ -3,6 +3,7 @@
  *
  * The two share a plan and nothing else; whatever the program, the size, the alignment and the
  * values (infinities, NaNs and both zeros among them), they must agree in every bit. */
+#include "kernels/half.h"
 #include "kernels/native.h"
 #include "spec/check.h"
 #include <math.h>
@@ -10,7 +11,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { STATES = 2, SETTINGS = 3, CONSTANTS = 4, MOST_NODES = 60, MOST = 5000, ROUNDS = 1500 };
+enum {
+  STATES = 2,
+  SETTINGS = 3,
+  CONSTANTS = 4,
+  MOST_NODES = 60,
+  MOST = 10000,
+  SHIFTS = 16,
+  ROUNDS = 1500
+};
 
 static uint64_t next_random(uint64_t *state) { /* splitmix64 */
   uint64_t z = *state += 0x9e3779b97f4a7c15u;
@@ -138,23 +147,48 @@ static void make_program(buffer *b, uint64_t *random, bool lazy, int sums, bool 
  */
 
 typedef union {
-  float f32[4 + MOST];
-  double f64[4 + MOST];
+  float f32[SHIFTS + MOST];
+  double f64[SHIFTS + MOST];
+  uint16_t small[SHIFTS + MOST];
 } array;
+
+/* Of array i (weight, gradient, states) of a weight of `dtype`. */
+static int dtype_of(int i, int dtype) {
+  return i < 2 || dtype == NEAP_K_F64 ? dtype : NEAP_K_F32;
+}
+
+static double element(const array *a, int dtype, int64_t i) {
+  switch (dtype) {
+  case NEAP_K_F64:
+    return a->f64[i];
+  case NEAP_K_F32:
+    return a->f32[i];
+  case NEAP_K_F16:
+    return neap_half_to_float(a->small[i]);
+  default:
+    return neap_bfloat_to_float(a->small[i]);
+  }
+}
 
 static double special(uint64_t *random) {
   static const double values[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1e-42, -1, 1};
   return values[below(random, 8)];
 }
 
-static void fill(array *a, int dtype, bool specials, uint64_t *random) {
-  for (int i = 0; i < 4 + MOST; i++) {
+static void fill(array *a, int dtype, int64_t size, bool specials, uint64_t *random) {
+  for (int64_t i = 0; i < size; i++) {
     double x = (double)(int64_t)next_random(random) * 0x1p-62;
     if (specials && below(random, 16) == 0) x = special(random);
-    if (dtype == NEAP_K_F32)
-      a->f32[i] = (float)x;
-    else
+    if (dtype == NEAP_K_F64)
       a->f64[i] = x;
+    else if (dtype == NEAP_K_F32)
+      a->f32[i] = (float)x;
+    else if (specials && below(random, 8) == 0) /* any bits, signalling NaNs too */
+      a->small[i] = (uint16_t)next_random(random);
+    else if (dtype == NEAP_K_F16)
+      a->small[i] = neap_half_from_double(x);
+    else
+      a->small[i] = neap_bfloat_from_double(x);
   }
 }
 
@@ -177,8 +211,9 @@ static void run_all(memory *m, const neap_p_plan *plan, const neap_native *nativ
                     .values = m->values,
                     .partials = m->partials};
   for (int i = 0; i < 2 + STATES; i++) {
-    run.inputs[i] = (char *)&m->arrays[i] + (size_t)shift * neap_k_itemsize(dtype);
-    if (i >= 2) run.state_dtype[i - 2] = (unsigned char)dtype;
+    const int own = dtype_of(i, dtype);
+    run.inputs[i] = (char *)&m->arrays[i] + (size_t)shift * neap_k_itemsize(own);
+    if (i >= 2) run.state_dtype[i - 2] = (unsigned char)own;
   }
   m->values[0] = 0.25, m->values[1] = -1.75, m->values[2] = 0.1;
   neap_p_run_scalars(&run, 0);
@@ -207,7 +242,9 @@ static void one_round(uint64_t seed, const neap_kernel_table *table) {
   void *plan_memory = malloc(bytes);
   neap_p_plan *plan = neap_p_make(program.bytes, program.size, scratch, plan_memory);
   CHECK(plan->num_passes <= 8 && plan->num_values < NEAP_P_NODES);
-  int dtype = below(&random, 2) ? NEAP_K_F64 : NEAP_K_F32;
+  static const int dtypes[] = {NEAP_K_F32, NEAP_K_F64, NEAP_K_F16, NEAP_K_BF16};
+  static const char *const dtype_names[] = {"f32", "f64", "f16", "bf16"};
+  const int dtype = dtypes[below(&random, 4)];
   neap_native natives[8] = {0};
   unsigned char *code =
       mmap(NULL, 8 * NEAP_N_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -224,29 +261,34 @@ static void one_round(uint64_t seed, const neap_kernel_table *table) {
   }
   for (int turn = 0; turn < 4; turn++) {
     int64_t row = 1 + below(&random, turn == 0 ? 5 : 70);
-    int64_t rows = below(&random, (uint32_t)(MOST / row)) + 1, num_ids = 0;
+    const int64_t most = MOST >> below(&random, 7); /* small ones more often */
+    int64_t rows = below(&random, (uint32_t)(most / row) + 1) + 1, num_ids = 0;
+    if (rows * row > MOST) rows = MOST / row;
+    const int64_t used = SHIFTS + rows * row; /* with what lies around them */
     bool sparse = below(&random, 2);
     for (int64_t r = 0; sparse && r < rows; r++)
       if (below(&random, 3)) ids[num_ids++] = r;
-    for (int i = 0; i < 2 + STATES; i++) fill(&native.arrays[i], dtype, turn & 1, &random);
+    for (int i = 0; i < 2 + STATES; i++)
+      fill(&native.arrays[i], dtype_of(i, dtype), used, turn & 1, &random);
     block = native;
-    int shift = (int)below(&random, 4);
+    int shift = (int)below(&random, SHIFTS);
     const int64_t *present = sparse ? ids : NULL;
     run_all(&native, plan, natives, table, dtype, rows, row, present, num_ids, shift);
     run_all(&block, plan, NULL, table, dtype, rows, row, present, num_ids, shift);
     for (int i = 0; i < 2 + STATES; i++) {
-      size_t size = neap_k_itemsize(dtype);
-      for (int64_t k = 0; k < 4 + MOST; k++) {
+      const int own = dtype_of(i, dtype);
+      size_t size = neap_k_itemsize(own);
+      for (int64_t k = 0; k < used; k++) {
         const char *x = (char *)&native.arrays[i] + (size_t)k * size;
         const char *y = (char *)&block.arrays[i] + (size_t)k * size;
-        double p = dtype == NEAP_K_F32 ? native.arrays[i].f32[k] : native.arrays[i].f64[k];
-        double q = dtype == NEAP_K_F32 ? block.arrays[i].f32[k] : block.arrays[i].f64[k];
+        if (memcmp(x, y, size) == 0) continue;
+        double p = element(&native.arrays[i], own, k), q = element(&block.arrays[i], own, k);
         /* Which NaN comes of two is not said, neither by C nor here. */
-        if (memcmp(x, y, size) != 0 && !(isnan(p) && isnan(q))) {
+        if (!isnan(p) || !isnan(q)) {
           fprintf(stderr,
                   "seed %llu, %s, %s, array %d, element %lld of %lld x %lld: %a is not %a\n",
-                  (unsigned long long)seed, table->name, dtype == NEAP_K_F32 ? "float" : "double",
-                  i, (long long)k - shift, (long long)rows, (long long)row, p, q);
+                  (unsigned long long)seed, table->name, dtype_names[dtype], i,
+                  (long long)k - shift, (long long)rows, (long long)row, p, q);
           exit(1);
         }
       }

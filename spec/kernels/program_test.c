@@ -5,6 +5,7 @@
 #include "program_builder.h"
 #include "program_machine.h"
 #include "kernels/half.h"
+#include "kernels/philox.h"
 #include <math.h>
 
 /* ---- Random numbers of the test's own (xorshift64*, Vigna) ---------------------------------- */
@@ -31,15 +32,34 @@ enum { STATES = 3, SETTINGS = 3, SCALARS = 2, MOST_NODES = 64 };
 /* What a program runs on, in float64, and where the results are to be. */
 typedef struct world {
   int64_t rows, row, size;
-  int dtype, lazy;
-  int num_ids; /* -1: dense */
+  int dtype, state_dtype, lazy;
+  uint64_t seed, t; /* of random numbers */
+  int num_ids;      /* -1: dense */
   int64_t ids[64];
   double *weight, *gradient, *state[STATES];
   double settings[SETTINGS], scalars[SCALARS];
 } world;
 
+/* To what elements are computed in. */
 static double rounded(const world *w, double x) {
   return w->dtype == NEAP_K_F64 ? x : (double)(float)x;
+}
+
+/* To what an array of that dtype can hold, from there. */
+static double stored(const world *w, int dtype, double x) {
+  if (dtype == NEAP_K_F16) return neap_half_to_float(neap_half_from_float((float)x));
+  if (dtype == NEAP_K_BF16) return neap_bfloat_to_float(neap_bfloat_from_float((float)x));
+  return rounded(w, x);
+}
+
+/* A draw belongs to an element: program.h. Box and Muller's formula for the normal one. */
+static double drawn(const world *w, int op, uint32_t draw, int64_t i) {
+  uint32_t word[4];
+  neap_philox_block(word, w->seed, (uint32_t)w->t | (uint64_t)draw << 32, (uint64_t)i);
+  if (op == NEAP_P_OP_uniform)
+    return w->dtype == NEAP_K_F64 ? neap_unit53(word[0], word[1]) : neap_unit24(word[0]);
+  return sqrt(-2 * log(1 - neap_unit53(word[0], word[1]))) *
+         cos(2 * acos(-1) * neap_unit53(word[2], word[3]));
 }
 
 static double apply(int op, double x, double y, double z) {
@@ -132,7 +152,7 @@ static int interpret(const builder *b, world *w) {
     kind[n] = 0;
     for (int k = 0; k < operands; k++)
       if (kind[node[k + 1]] > kind[n]) kind[n] = kind[node[k + 1]];
-    if (op <= NEAP_P_OP_state) kind[n] = 2;
+    if (op <= NEAP_P_OP_state || neap_p_ops[op].rule == NEAP_P_DRAW) kind[n] = 2;
     if (op == NEAP_P_OP_row_sum || op == NEAP_P_OP_row_mean) kind[n] = 1;
     double whole = 0;
     if (op == NEAP_P_OP_sum || op == NEAP_P_OP_mean || op == NEAP_P_OP_norm) {
@@ -173,6 +193,10 @@ static int interpret(const builder *b, world *w) {
         out[i] = i > first ? out[first]
                            : rounded(w, (double)(op == NEAP_P_OP_row_mean ? row / w->row : row));
         break;
+      case NEAP_P_OP_uniform:
+      case NEAP_P_OP_normal:
+        out[i] = rounded(w, drawn(w, op, node[1], i));
+        break;
       default: {
         double in[3] = {0};
         for (int k = 0; k < operands; k++) {
@@ -183,15 +207,15 @@ static int interpret(const builder *b, world *w) {
         if (kind[n]) out[i] = rounded(w, out[i]);
       }
       }
-      if (fabs(out[i]) > 1e5 && !isinf(out[i])) tame = 0;
+      if (fabs(out[i]) > 5e4 && !isinf(out[i])) tame = 0;
     }
   }
   for (int64_t i = 0; i < w->size; i++) {
     if (!is_here(w, i)) continue;
-    w->weight[i] = rounded(w, value[b->result][i]);
+    w->weight[i] = stored(w, w->dtype, rounded(w, value[b->result][i]));
     for (int s = 0; s < b->num_states; s++)
       if (b->states[s].result != NEAP_P_NONE)
-        w->state[s][i] = rounded(w, value[b->states[s].result][i]);
+        w->state[s][i] = stored(w, w->state_dtype, rounded(w, value[b->states[s].result][i]));
   }
   for (int s = 0; s < b->num_scalars; s++)
     if (b->scalars[s].result != NEAP_P_NONE) w->scalars[s] = value[b->scalars[s].result][w->size];
@@ -201,6 +225,8 @@ static int interpret(const builder *b, world *w) {
 
 /* ---- Random programs and worlds ---------------------------------------------------------------
  */
+
+static int drawn_ops[NEAP_P_NUM_OPS]; /* how often */
 
 static void random_program(builder *b) {
   static const char *const names[] = {"a", "b", "c"}, *const more[] = {"x", "y", "z"};
@@ -217,9 +243,14 @@ static void random_program(builder *b) {
   const int extra = 1 + below(40);
   int sums = 0;
   for (int i = 0; i < extra; i++) {
-    int op = NEAP_P_OP_add + below(NEAP_P_OP_uniform - NEAP_P_OP_add);
+    int op = NEAP_P_OP_add + below(NEAP_P_NUM_OPS - NEAP_P_OP_add);
     const int rule = neap_p_ops[op].rule;
     uint32_t x[3] = {0};
+    if (rule == NEAP_P_DRAW) {
+      kind[b_node(b, op, (uint32_t)below(5), 0, 0)] = 2;
+      drawn_ops[op]++;
+      continue;
+    }
     int widest = 0;
     for (int k = 0; k < neap_p_ops[op].operands; k++) {
       x[k] = (uint32_t)below(b->num_nodes);
@@ -228,6 +259,7 @@ static void random_program(builder *b) {
     }
     if (rule != NEAP_P_MAP && (widest != 2 || ++sums > 5)) continue;
     const uint32_t node = b_node(b, op, x[0], x[1], x[2]);
+    drawn_ops[op]++;
     kind[node] = rule == NEAP_P_WHOLE ? 0 : rule == NEAP_P_ROWS ? 1 : widest;
   }
   b->result = 0;
@@ -250,13 +282,22 @@ static double *random_array(int64_t size) {
 }
 
 static void random_world(const builder *b, world *w) {
-  static const int64_t shapes[][2] = {{1, 1},     {7, 1},     {1, 7},    {5, 3},
-                                      {33, 31},   {4, 961},   {2, 2000}, {300, 33},
-                                      {1, 10000}, {10000, 1}, {0, 5},    {3, 0}};
-  const int64_t *shape = shapes[below(12)];
+  static const int64_t shapes[][2] = {{1, 1},    {7, 1}, {1, 7}, {5, 3},    {33, 31},   {4, 961},
+                                      {2, 2000}, {0, 5}, {3, 0}, {300, 33}, {1, 10000}, {10000, 1}};
+  static const int dtypes[] = {NEAP_K_F32, NEAP_K_F64, NEAP_K_F16, NEAP_K_BF16};
   memset(w, 0, sizeof *w);
-  w->rows = shape[0], w->row = shape[1], w->size = shape[0] * shape[1];
-  w->dtype = below(2) ? NEAP_K_F32 : NEAP_K_F64;
+  if (below(8) == 0) { /* the ends */
+    const int64_t *shape = shapes[below(12)];
+    w->rows = shape[0], w->row = shape[1];
+  } else { /* from 1 to 10,000, and each length as likely as another half as long */
+    const int size = (int)exp(log(10000) * below(10001) / 10000);
+    w->row = below(2) ? 1 + below(size) : 1 + below(size < 40 ? size : 40);
+    w->rows = size / w->row;
+  }
+  w->size = w->rows * w->row;
+  w->dtype = dtypes[below(4)];
+  w->state_dtype = w->dtype == NEAP_K_F64 || below(2) ? w->dtype : NEAP_K_F32;
+  w->seed = any(), w->t = (uint64_t)below(1000);
   w->lazy = (b->flags & NEAP_P_LAZY) != 0;
   w->num_ids = -1;
   w->weight = random_array(w->size);
@@ -284,22 +325,40 @@ static void free_world(world *w) {
 /* ---- Machines on worlds ------------------------------------------------------------------------
  */
 
-/* The array in its dtype, in the middle of memory that is one element off alignment. */
-static void *lower(const world *w, const double *x, int64_t size, void **block) {
-  const size_t item = neap_k_itemsize(w->dtype);
-  char *memory = malloc((size_t)(size + 1) * item);
+/* The array in its dtype, some elements off alignment, at the end of its memory. */
+static void *lower(int dtype, const double *x, int64_t size, void **block) {
+  const size_t item = neap_k_itemsize(dtype), offset = (size_t)below(16) * item;
+  char *memory = malloc((size_t)size * item + offset + 1);
   *block = memory;
+  memory += offset;
   for (int64_t i = 0; i < size; i++) {
-    if (w->dtype == NEAP_K_F64)
-      memcpy(memory + (size_t)(i + 1) * item, &x[i], item);
-    else
-      memcpy(memory + (size_t)(i + 1) * item, &(float){(float)x[i]}, item);
+    const float f = (float)x[i];
+    const uint16_t small =
+        dtype == NEAP_K_F16 ? neap_half_from_float(f) : neap_bfloat_from_float(f);
+    const void *value = dtype == NEAP_K_F64   ? (const void *)&x[i]
+                        : dtype == NEAP_K_F32 ? (const void *)&f
+                                              : (const void *)&small;
+    memcpy(memory + (size_t)i * item, value, item);
   }
-  return memory + item;
+  return memory;
 }
 
-static double raise_one(const world *w, const void *x, int64_t i) {
-  return w->dtype == NEAP_K_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
+static double raise_one(int dtype, const void *x, int64_t i) {
+  switch (dtype) {
+  case NEAP_K_F64:
+    return ((const double *)x)[i];
+  case NEAP_K_F32:
+    return ((const float *)x)[i];
+  case NEAP_K_F16:
+    return neap_half_to_float(((const uint16_t *)x)[i]);
+  default:
+    return neap_bfloat_to_float(((const uint16_t *)x)[i]);
+  }
+}
+
+/* Of input k: weight, gradient, states. */
+static int dtype_of(const world *w, int k) {
+  return k < 2 ? w->dtype : w->state_dtype;
 }
 
 typedef struct outcome {
@@ -312,8 +371,9 @@ static void run_on(const neap_p_plan *plan, const world *w, const char *table, i
                    outcome *out) {
   static const int64_t none[1];
   neap_p_run run = {.plan = plan, .dtype = w->dtype, .rows = w->rows, .row = w->row};
+  run.seed = w->seed, run.t = w->t;
   memset(out, 0, sizeof *out);
-  out->input[0] = lower(w, w->weight, w->size, &out->block[0]);
+  out->input[0] = lower(w->dtype, w->weight, w->size, &out->block[0]);
   double *compact = NULL;
   if (w->num_ids >= 0) {
     compact = malloc((size_t)(w->num_ids * w->row + 1) * sizeof *compact);
@@ -322,14 +382,14 @@ static void run_on(const neap_p_plan *plan, const world *w, const char *table, i
         compact[k * w->row + i] = w->gradient[w->ids[k] * w->row + i];
     run.ids = w->num_ids ? w->ids : none;
     run.num_ids = w->num_ids;
-    out->input[1] = lower(w, compact, w->num_ids * w->row, &out->block[1]);
+    out->input[1] = lower(w->dtype, compact, w->num_ids * w->row, &out->block[1]);
   } else {
-    out->input[1] = lower(w, w->gradient, w->size, &out->block[1]);
+    out->input[1] = lower(w->dtype, w->gradient, w->size, &out->block[1]);
   }
   free(compact);
   for (int i = 0; i < STATES; i++) {
-    out->input[2 + i] = lower(w, w->state[i], w->size, &out->block[2 + i]);
-    run.state_dtype[i] = (unsigned char)w->dtype;
+    out->input[2 + i] = lower(w->state_dtype, w->state[i], w->size, &out->block[2 + i]);
+    run.state_dtype[i] = (unsigned char)w->state_dtype;
   }
   for (int i = 0; i < 2 + STATES; i++) run.inputs[i] = out->input[i];
   memcpy(out->scalars, w->scalars, sizeof out->scalars);
@@ -349,19 +409,25 @@ static int same(double a, double b) {
 static void check_same_bits(const world *w, const outcome *a, const outcome *b) {
   for (int k = 0; k < 2 + STATES; k++)
     for (int64_t i = 0; k != 1 && i < w->size; i++)
-      CHECK(same(raise_one(w, a->input[k], i), raise_one(w, b->input[k], i)));
+      CHECK(same(raise_one(dtype_of(w, k), a->input[k], i),
+                 raise_one(dtype_of(w, k), b->input[k], i)));
   for (int i = 0; i < SCALARS; i++) CHECK(same(a->scalars[i], b->scalars[i]));
 }
 
-static int close_to(const world *w, double a, double b) {
-  const double tolerance = w->dtype == NEAP_K_F64 ? 1e-9 : 1e-4;
+static int close_to(int dtype, double a, double b) {
+  static const double tolerances[] = {[NEAP_K_F32] = 1e-4,
+                                      [NEAP_K_F64] = 1e-9,
+                                      [NEAP_K_F16] = 0x1p-10 + 1e-4,
+                                      [NEAP_K_BF16] = 0x1p-7 + 1e-4};
+  const double tolerance = tolerances[dtype];
   return same(a, b) || fabs(a - b) <= tolerance * (1 + fabs(a) + fabs(b));
 }
 
 static void random_programs_compute_what_their_nodes_say(void) {
+  enum { ROUNDS = 2500 };
   static builder b;
   int compared = 0;
-  for (int round = 0; round < 300; round++) {
+  for (int round = 0; round < ROUNDS; round++) {
     char text[256];
     random_program(&b);
     neap_p_plan *plan = machine_plan(b.bytes, b.size, text, sizeof text);
@@ -381,17 +447,22 @@ static void random_programs_compute_what_their_nodes_say(void) {
     if (interpret(&b, &w)) {
       compared++;
       for (int64_t i = 0; i < w.size; i++) {
-        CHECK(close_to(&w, raise_one(&w, first.input[0], i), w.weight[i]));
+        CHECK(close_to(w.dtype, raise_one(w.dtype, first.input[0], i), w.weight[i]));
         for (int s = 0; s < b.num_states; s++)
-          CHECK(close_to(&w, raise_one(&w, first.input[2 + s], i), w.state[s][i]));
+          CHECK(close_to(w.state_dtype, raise_one(w.state_dtype, first.input[2 + s], i),
+                         w.state[s][i]));
       }
-      for (int s = 0; s < b.num_scalars; s++) CHECK(close_to(&w, first.scalars[s], w.scalars[s]));
+      for (int s = 0; s < b.num_scalars; s++) {
+        const int dtype = w.dtype == NEAP_K_F64 ? NEAP_K_F64 : NEAP_K_F32; /* sums of such */
+        CHECK(close_to(dtype, first.scalars[s], w.scalars[s]));
+      }
     }
     free_outcome(&first);
     free_world(&w);
     free(plan);
   }
-  CHECK(compared > 150); /* in the others, numbers grew too large to compare */
+  CHECK(compared > ROUNDS / 2); /* in the others, numbers grew too large to compare */
+  for (int op = NEAP_P_OP_add; op < NEAP_P_NUM_OPS; op++) CHECK(drawn_ops[op] > ROUNDS / 10);
 }
 
 /* ---- Facts
