@@ -55,6 +55,7 @@ typedef struct dist_key {
   atomic_int refs;
   neap_key key; /* its text is ours */
   neap_array_info info;
+  uint64_t life;     /* another one each time a key is made; rank 0's counts */
   neap_array *order; /* one byte that nobody looks at */
   size_t size;       /* of this block */
   int num_parts;
@@ -109,6 +110,7 @@ struct dist_store {
   int num_servers;
   bool async;
   uint64_t incarnation;
+  _Atomic uint64_t lives;
   atomic_int copies;  /* requests that hold copies */
   atomic_int version; /* of the servers' optimizer, as far as it is known */
 

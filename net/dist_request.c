@@ -51,6 +51,7 @@ int neap_dist_key_create(dist_store *store, const neap_store_entry *entry, dist_
   key->info.device_type = NEAP_CPU;
   key->info.device_id = 0;
   key->num_parts = parts;
+  key->life = store->incarnation << 32 | (atomic_fetch_add(&store->lives, 1) & 0xffffffffu);
   key->key = *entry->key;
   int64_t one[1] = {1};
   int status = neap_array_create(store->context, NEAP_UINT8, 1, one, NEAP_CPU, 0, &key->order);

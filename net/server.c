@@ -54,11 +54,25 @@ static const char *handle(neap_server *server, int rank, neap_incoming *in, neap
   }
 }
 
+/* What another server says. */
+static const char *handle_server(neap_server *server, neap_session *session, neap_incoming *in,
+                                 neap_reader *r) {
+  if (in->frame.type == NEAP_M_SUM) return neap_server_sum(server, session, in, r);
+  if (in->frame.type != NEAP_M_ORDER) return "a message that no server sends";
+  pthread_mutex_lock(&server->lock);
+  const char *wrong = neap_server_take_order(server, r);
+  pthread_mutex_unlock(&server->lock);
+  if (!wrong) neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
+  return wrong;
+}
+
 static const char *on_message(void *user, neap_session *session, neap_incoming *in) {
   neap_server *server = user;
   neap_reader r;
   neap_reader_open(&r, in->meta, in->frame.meta);
   server_payload *payload = in->token;
+  if (neap_session_hello(session)->role == NEAP_SERVER)
+    return handle_server(server, session, in, &r);
   pthread_mutex_lock(&server->lock);
   server_worker *worker = neap_session_owner(session);
   const char *wrong = worker && worker->session == session ? handle(server, worker->rank, in, &r)
@@ -102,6 +116,7 @@ static const char *place(neap_server *server, int rank, neap_incoming *in,
 
 static const char *on_place(void *user, neap_session *session, neap_incoming *in) {
   neap_server *server = user;
+  if (neap_session_hello(session)->role == NEAP_SERVER) return "a large message of a server";
   server_payload *payload = neap_alloc(server->context, sizeof *payload);
   if (!payload) return "no memory";
   memset(payload, 0, sizeof *payload);
@@ -139,12 +154,23 @@ int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_ar
 
 /* ---- Sessions -------------------------------------------------------------------------------- */
 
+/* Another server calls, about a key that both have parts of. */
+static int admit_server(neap_server *server, const neap_hello *hello, char *text, size_t size) {
+  pthread_mutex_lock(&server->lock);
+  bool known = server->roster && hello->rank >= 0 && hello->rank < server->roster->num_servers &&
+               hello->incarnation >= neap_roster_server(server->roster, hello->rank)->incarnation;
+  pthread_mutex_unlock(&server->lock);
+  if (!known) snprintf(text, size, "it is no server of this job");
+  return known ? NEAP_OK : NEAP_EDENIED;
+}
+
 /* A worker calls (K5). */
 static int on_admit(void *user, const neap_hello *hello, neap_session *session, char *text,
                     size_t size) {
   neap_server *server = user;
   neap_session *old = NULL;
   int status = NEAP_OK;
+  if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
   pthread_mutex_lock(&server->lock);
   if (!server->roster || hello->role != NEAP_WORKER || hello->rank < 0 ||
       hello->rank >= server->roster->num_workers) {
@@ -203,6 +229,7 @@ static void take_roster(neap_server *server, neap_roster *roster) {
   server->over = server->over || roster->over;
   neap_roster_close(server->context, old);
   neap_server_recheck(server);
+  neap_joints_recheck(server);
   pthread_cond_broadcast(&server->changed);
 }
 
@@ -239,7 +266,7 @@ static void registered(neap_request *request, int status, const char *text, neap
   neap_server *server = ((registering *)request)->server;
   (void)in;
   int rank = (int)neap_get_u32(meta);
-  (void)neap_get_u64(meta);
+  uint64_t incarnation = neap_get_u64(meta);
   if (status == NEAP_OK && !neap_reader_done(meta)) status = NEAP_EFORMAT;
   if (status != NEAP_OK) {
     on_lost(server, status, text);
@@ -248,6 +275,7 @@ static void registered(neap_request *request, int status, const char *text, neap
   neap_peer_set_rank(server->scheduler, rank);
   pthread_mutex_lock(&server->lock);
   server->rank = rank;
+  server->registered = incarnation;
   pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }
@@ -282,6 +310,7 @@ static void tick(void *user, double now) {
   neap_server *server = user;
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
+  neap_joints_tick(server, now);
 }
 
 static int start(neap_server *server) {
@@ -299,6 +328,7 @@ static int start(neap_server *server) {
                                   .user = server,
                                   .ticker = &server->ticker};
   NEAP_TRY(neap_service_create(server->context, &service, &server->service));
+  NEAP_TRY(neap_joints_start(server));
   NEAP_TRY(neap_scripts_start(server));
   neap_peer_options peer = {.uri = job->root_uri,
                             .job = job,
@@ -366,6 +396,7 @@ void neap_server_close(neap_server *server) {
   neap_context *context = server->context;
   neap_ticker_close(server->ticker);
   neap_peer_close(server->scheduler);
+  neap_joints_disconnect(server);
   neap_scripts_close(server);
   for (int i = 0; server->workers && i < server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
@@ -387,6 +418,7 @@ void neap_server_close(neap_server *server) {
     neap_free(context, server->workers,
               (size_t)server->roster->num_workers * sizeof *server->workers);
   }
+  neap_joints_close(server);
   neap_roster_close(context, server->roster);
   neap_job_free(context, &server->options);
   pthread_cond_destroy(&server->changed);

@@ -6,6 +6,7 @@
  *   server_values.c   what goes out: values, rows
  *   server_scripts.c  the thread that turns scripts into programs; optimizers, commands
  *   server_states.c   states of optimizers, both ways; what is going on
+ *   server_joint.c    updates that need sums over parts of a key on other servers
  *
  * A key's clock of a worker counts that worker's pushes to it. `accepted` is the last one that is
  * here wholly; `started` the last whose update was handed to the engine. Both only grow, live with
@@ -31,12 +32,14 @@
 #include "../engine/keys.h"
 #include "../engine/optimizer.h"
 #include "../engine/pool.h"
+#include "../engine/program.h"
 #include "job.h"
 #include "peer.h"
 #include "service.h"
 #include <pthread.h>
 
 typedef struct neap_server_scripts neap_server_scripts; /* server_scripts.c */
+typedef struct neap_joints neap_joints;                 /* server_joint.c */
 
 /* A value and who reads it. */
 typedef struct server_value {
@@ -71,6 +74,12 @@ typedef struct server_pull {
   int64_t num_ids;
 } server_pull;
 
+/* Whose push comes next, as the key's home says. */
+typedef struct server_order {
+  struct server_order *next;
+  int rank;
+} server_order;
+
 typedef struct server_key {
   const neap_key *key;         /* the table's */
   neap_array_info info, whole; /* of this server's part; of the key */
@@ -79,6 +88,11 @@ typedef struct server_key {
   server_value *value;
   server_pull *pulls, **pulls_end;
   uint64_t updates;
+  /* Of a key that is split: its parts lie on `parts` servers from `home` on. */
+  uint64_t life; /* as `birth`, and the same on all servers */
+  int home, parts, index;
+  uint64_t joint_updates, orders_told;
+  server_order *orders, **orders_end;
   char *unbound[2]; /* why no program is bound, by storage type of gradients */
   server_clock clocks[];
 } server_key;
@@ -111,6 +125,7 @@ struct neap_server {
   neap_peer *scheduler;
   neap_ticker *ticker;
   neap_server_scripts *scripts;
+  neap_joints *joints;
   uint64_t incarnation;
   atomic_int answers; /* replies with a payload, made and not sent yet */
 
@@ -118,6 +133,7 @@ struct neap_server {
   pthread_cond_t changed;
   neap_roster *roster; /* NULL until the scheduler sent it */
   int rank;
+  uint64_t registered; /* the incarnation by which the job knows this server */
   bool over;
   int fate; /* the scheduler is gone, or refuses */
   char fate_text[512];
@@ -158,6 +174,8 @@ bool neap_server_is_lost(const neap_server *server, int rank);
 const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_delete(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* An ORDER of a key's home. */
+const char *neap_server_take_order(neap_server *server, neap_reader *r);
 /* Where an INIT's or PUSH's large payload goes; payload NULL: nowhere. */
 const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
                                     neap_reader *r, server_payload *payload);
@@ -191,6 +209,23 @@ void neap_server_send_array(neap_server *server, int rank, uint64_t request, nea
 const char *neap_server_get_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_put_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+
+/* ---- server_joint.c ---- */
+int neap_joints_start(neap_server *server);
+void neap_joints_disconnect(neap_server *server); /* waits for NNG's threads */
+void neap_joints_close(neap_server *server);
+void neap_joints_tick(neap_server *server, double now);
+/* Waits until all servers that have parts of a key are known, and connects to them. Not under the
+ * lock. */
+void neap_joints_connect(neap_server *server, int home, int parts);
+/* For one update of a key that is split. NULL: no memory. */
+neap_joint *neap_server_joint(neap_server *server, server_key *key);
+/* To the servers of the other parts: the next joint update takes this worker's push. */
+void neap_server_order(neap_server *server, server_key *key, int rank, uint64_t step);
+const char *neap_server_sum(neap_server *server, neap_session *session, neap_incoming *in,
+                            neap_reader *r);
+void neap_joints_recheck(neap_server *server);
+void neap_joints_forget(neap_server *server, const server_key *key);
 
 /* ---- server_scripts.c ---- */
 /* A reply with a number and a payload. Under the lock. */

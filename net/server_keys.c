@@ -61,7 +61,8 @@ typedef struct init_head {
   neap_key key;
   neap_array_info info, whole;
   int64_t begin;
-  uint64_t rows;
+  uint64_t rows, life;
+  int home, parts, index;
 } init_head;
 
 static const char *read_init(neap_reader *r, init_head *head) {
@@ -72,7 +73,13 @@ static const char *read_init(neap_reader *r, init_head *head) {
   head->begin = (int64_t)neap_get_u64(r);
   head->has_value = neap_get_u8(r) != 0;
   head->rows = neap_get_u64(r);
-  if (!neap_reader_done(r)) return "a damaged INIT";
+  head->life = neap_get_u64(r);
+  head->home = (int)neap_get_u32(r);
+  head->parts = (int)neap_get_u32(r);
+  head->index = (int)neap_get_u32(r);
+  if (!neap_reader_done(r) || head->home < 0 || head->parts < 1 || head->index < 0 ||
+      head->index >= head->parts || head->parts > NEAP_NODES_MAX || head->home > NEAP_NODES_MAX)
+    return "a damaged INIT";
   const neap_array_info *part = &head->info, *whole = &head->whole;
   bool fits = part->dtype == whole->dtype && part->stype == whole->stype &&
               part->ndim == whole->ndim && head->begin >= 0;
@@ -278,6 +285,11 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   key->whole = head->whole;
   key->begin = head->begin;
   key->birth = ++server->births;
+  key->life = head->life;
+  key->home = head->home;
+  key->parts = head->parts;
+  key->index = head->index;
+  key->orders_end = &key->orders;
   key->pulls_end = &key->pulls;
   int status = neap_server_value_new(server, value, &key->value);
   if (status == NEAP_OK) {
@@ -368,6 +380,12 @@ static void drop_key(neap_server *server, server_key *key) {
     }
   }
   neap_server_drop_pulls(server, key, -1, NEAP_EKEY, "pull: the key was deleted");
+  neap_joints_forget(server, key);
+  while (key->orders) {
+    server_order *order = key->orders;
+    key->orders = order->next;
+    neap_free(server->context, order, sizeof *order);
+  }
   if (server->optimizer) neap_optimizer_forget(server->optimizer, key->key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
@@ -466,6 +484,12 @@ static int own_value(update *u, int stype, bool keep, server_value **out) {
   return status;
 }
 
+/* Whether an update by such a gradient needs sums from other servers. */
+static bool is_joint(neap_server *server, const server_key *key, int stype) {
+  return key->parts > 1 && server->optimizer &&
+         neap_optimizer_passes(server->optimizer, key->key, stype) > 1;
+}
+
 /* As stores of one process do it, so that the same bits come out. */
 static int make_update(update *u, server_value **value) {
   neap_optimizer *optimizer = u->server->optimizer;
@@ -481,8 +505,15 @@ static int make_update(update *u, server_value **value) {
     NEAP_TRY(temporary(u, stype, &gradient));
     NEAP_TRY(neap_list_add(&u->list, neap_add_n_work(u->count, u->arrays, gradient), 0));
   }
-  return neap_optimizer_prepare(optimizer, u->key->key, (*value)->array, gradient, 0, u->list.works,
-                                &u->list.count);
+  neap_joint *joint = NULL;
+  if (is_joint(u->server, u->key, stype)) {
+    joint = neap_server_joint(u->server, u->key);
+    if (!joint) return NEAP_ENOMEM;
+  }
+  int status = neap_optimizer_prepare(optimizer, u->key->key, (*value)->array, gradient, joint, 0,
+                                      u->list.works, &u->list.count);
+  if (status != NEAP_OK && joint) joint->drop(joint);
+  return status;
 }
 
 /* Queues the update by these pushes; fails for want of memory only. */
@@ -569,6 +600,51 @@ static void start_rounds(neap_server *server, server_key *key) {
   if (ranks != few) neap_free(server->context, ranks, size);
 }
 
+/* Starts what the key's home has ordered, as far as it is here. */
+static void start_ordered(neap_server *server, server_key *key) {
+  while (key->orders && key->clocks[key->orders->rank].first) {
+    server_order *order = key->orders;
+    key->orders = order->next;
+    if (!key->orders) key->orders_end = &key->orders;
+    int rank = order->rank;
+    neap_free(server->context, order, sizeof *order);
+    start(server, key, &rank, 1);
+  }
+}
+
+/* Out of step: a push is an update by itself, as soon as it is here; unless sums of other servers
+ * are needed, and another one has to say when. */
+static void start_alone(neap_server *server, server_key *key, int rank, int stype) {
+  if (!is_joint(server, key, stype)) {
+    start(server, key, &rank, 1);
+  } else if (key->index == 0) {
+    neap_server_order(server, key, rank, key->joint_updates + 1);
+    start(server, key, &rank, 1);
+  } else {
+    start_ordered(server, key);
+  }
+}
+
+const char *neap_server_take_order(neap_server *server, neap_reader *r) {
+  neap_key name;
+  neap_get_key(r, &name);
+  uint64_t life = neap_get_u64(r), step = neap_get_u64(r);
+  int rank = (int)neap_get_u32(r);
+  if (!neap_reader_done(r) || rank < 0 || rank >= server->roster->num_workers)
+    return "a damaged ORDER";
+  server_key *key = neap_keys_find(&server->keys, &name);
+  if (!key || key->life != life || step <= key->orders_told) return NULL;
+  server_order *order = neap_alloc(server->context, sizeof *order);
+  if (!order) return "no memory";
+  *order = (server_order){NULL, rank};
+  *key->orders_end = order;
+  key->orders_end = &order->next;
+  key->orders_told = step;
+  start_ordered(server, key);
+  neap_server_answer_pulls(server, key);
+  return NULL;
+}
+
 /* Why this push cannot be applied; NEAP_OK if it can. */
 static int check_push(neap_server *server, const server_key *key, const push_head *head, char *text,
                       size_t size) {
@@ -618,7 +694,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   clock->accepted = head->clock;
   if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
   if (server->async)
-    start(server, key, &rank, 1);
+    start_alone(server, key, rank, head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE);
   else
     start_rounds(server, key);
   return NEAP_OK;

@@ -101,6 +101,10 @@ static int send_init(const init_work *w, dist_transfer *transfer, dist_part *par
   neap_put_u64(&m, (uint64_t)part->begin);
   neap_put_u8(&m, value);
   neap_put_u64(&m, (uint64_t)count);
+  neap_put_u64(&m, w->key->life);
+  neap_put_u32(&m, (uint32_t)w->key->parts[0].server);
+  neap_put_u32(&m, (uint32_t)w->key->num_parts);
+  neap_put_u32(&m, (uint32_t)(part - w->key->parts));
   neap_dist_meta_close(request, &m);
   if (value && sparse)
     sparse_payload(request, w->chunk, first, count);

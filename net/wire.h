@@ -67,6 +67,9 @@ enum neap_message_type {
   NEAP_M_GET_STATE,
   NEAP_M_PUT_STATE,
   NEAP_M_STATS,
+  /* Between servers. */
+  NEAP_M_SUM,
+  NEAP_M_ORDER,
   NEAP_NUM_MESSAGES
 };
 const char *neap_message_name(int type); /* "PUSH"; "?" for none */
