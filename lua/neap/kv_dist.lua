@@ -38,8 +38,10 @@ local function start_hosted(job)
 end
 
 local function finish_hosted(hosted)
-  for _, process in ipairs(hosted) do process:wait() end
-  for _, process in ipairs(hosted) do process:close() end
+  for _, process in ipairs(hosted) do
+    process:wait()
+    process:close()
+  end
 end
 
 local at_the_end = {}

@@ -587,13 +587,14 @@ describe('a job without neap launch', function()
         io.stdout:flush()
         assert(not scheduler:wait(0))
         repeat
-          for _, server in ipairs(servers) do server:poll(0.01) end
-        until scheduler:wait(0)
+          servers[2]:poll()
+        until servers[1]:wait(0.01)
         for _, server in ipairs(servers) do
           assert(server:wait() and server.rank >= 0)
           server:close()
           server:close()
         end
+        assert(scheduler:wait())
         scheduler:close()]]):format(told, told)) }, environment())
     home:says ';'
     local script = write_script(([[local OPTIONS = { root_uri = '%s', %s }
