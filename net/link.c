@@ -287,9 +287,20 @@ static bool may_send(neap_link *link) {
   return true;
 }
 
+/* NNG leaves an operation that comes after its stream was closed waiting for ever. So whoever has
+ * just begun one looks whether the link is closing, and ends it by hand. (Otherwise closing comes
+ * later, and finds it.) */
+static void end_if_closing(neap_link *link, nng_aio *aio) {
+  pthread_mutex_lock(&link->lock);
+  bool closing = link->closing;
+  pthread_mutex_unlock(&link->lock);
+  if (closing) nng_aio_abort(aio, NNG_ECLOSED);
+}
+
 static void send_now(neap_link *link) {
   (void)nng_aio_set_iov(link->out, link->iovs, link->iov);
   nng_stream_send(link->stream, link->out);
+  end_if_closing(link, link->out);
 }
 
 bool neap_link_send(neap_link *link, neap_message *message) {
@@ -368,6 +379,7 @@ static void receive_now(neap_link *link) {
   iov[n++] = (nng_iov){link->buffer + link->end, BUFFER - link->end};
   (void)nng_aio_set_iov(link->in, n, iov);
   nng_stream_recv(link->stream, link->in);
+  end_if_closing(link, link->in);
 }
 
 void neap_link_start(neap_link *link) {

@@ -73,7 +73,7 @@ void neap_link_start(neap_link *link);
 bool neap_link_send(neap_link *link, neap_message *message);
 /* Begins the end: `why` becomes closed()'s text unless something else came first. */
 void neap_link_close(neap_link *link, const char *why);
-void neap_link_free(neap_link *link); /* closed, or never started; L5 */
+void neap_link_free(neap_link *link); /* closed, or never started; L6 */
 
 /* Bytes received and sent so far. */
 void neap_link_counts(neap_link *link, uint64_t *received, uint64_t *sent);

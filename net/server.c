@@ -159,7 +159,9 @@ static int admit_server(neap_server *server, const neap_hello *hello, char *text
   pthread_mutex_lock(&server->lock);
   bool known = server->roster && hello->rank >= 0 && hello->rank < server->roster->num_servers &&
                hello->incarnation >= neap_roster_server(server->roster, hello->rank)->incarnation;
+  bool early = !server->roster;
   pthread_mutex_unlock(&server->lock);
+  if (early) return NEAP_ETIMEOUT;
   if (!known) snprintf(text, size, "it is no server of this job");
   return known ? NEAP_OK : NEAP_EDENIED;
 }
@@ -172,8 +174,9 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   int status = NEAP_OK;
   if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
   pthread_mutex_lock(&server->lock);
-  if (!server->roster || hello->role != NEAP_WORKER || hello->rank < 0 ||
-      hello->rank >= server->roster->num_workers) {
+  if (!server->roster) {
+    status = NEAP_ETIMEOUT; /* the worker heard from the scheduler before this server did */
+  } else if (hello->rank < 0 || hello->rank >= server->roster->num_workers) {
     snprintf(text, size, "it is no worker of this job");
     status = NEAP_EDENIED;
   } else {

@@ -299,7 +299,10 @@ static const char *join(connection *c, neap_session *session, bool *up) {
       service->num_strangers--;
       bool all = true;
       for (int i = 0; i < c->hello.lanes; i++) all = all && session->lanes[i];
-      *up = all;
+      /* In one, under the lock: whoever is welcome may ask at once, and is answered only while the
+       * session is up; and nothing may come before its welcome. */
+      say(c, &c->answer, NEAP_M_WELCOME, c->answer_meta, NEAP_PROOF);
+      *up = session->up = all;
     }
   }
   pthread_mutex_unlock(&service->lock);
@@ -321,19 +324,12 @@ static const char *read_proof(connection *c, neap_reader *r) {
   neap_session *session;
   char text[256] = "";
   int status = session_for(service, &c->hello, &session, text, sizeof text);
+  if (status == NEAP_ETIMEOUT) return "it came too early";
   if (status != NEAP_OK) return refuse(c, status, text);
   bool up;
+  (void)neap_proof(service->options.job->secret, 'l', &c->hello, c->nonce, c->answer_meta);
   const char *wrong = join(c, session, &up);
-  if (!wrong) {
-    (void)neap_proof(service->options.job->secret, 'l', &c->hello, c->nonce, c->answer_meta);
-    say(c, &c->answer, NEAP_M_WELCOME, c->answer_meta, NEAP_PROOF);
-    if (up) {
-      pthread_mutex_lock(&service->lock);
-      session->up = !session->ended;
-      pthread_mutex_unlock(&service->lock);
-      if (service->options.up) service->options.up(service->options.user, session);
-    }
-  }
+  if (!wrong && up && service->options.up) service->options.up(service->options.user, session);
   neap_session_release(session);
   return wrong;
 }
