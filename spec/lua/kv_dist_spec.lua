@@ -194,8 +194,8 @@ describe('dist_sync', function()
         raises(function() kv:save_optimizer_states '/tmp/none' end, 'set_optimizer')
         raises(function()
           kv:set_optimizer(neap.optim.load(
-            "return { name = 'bad', update = function(w, g) return w - g * sum(w, 1, 2) end }"))
-        end, 'bad')
+            "return { name = 'bad', update = function(w, g, s, p) return w * p.none end }"))
+        end, 'bad:1', 'none')
         all(9, out)
         assert(kv:optimizer() == nil)
       end
@@ -347,8 +347,8 @@ describe('dist_sync', function()
         assert(kv:set_optimizer(neap.optim.test {}) == 2)
         raises(function()
           kv:set_optimizer(neap.optim.load(
-            "return { name = 'bad', update = function(w, g) return w - g * p.none end }"))
-        end, 'bad')
+            "return { name = 'bad', update = function(w, g, s, p) return w * p.none end }"))
+        end, 'bad:1', 'none')
         assert(kv:optimizer().name == 'test' and kv:optimizer().version == 2)
       end
       kv:barrier()
