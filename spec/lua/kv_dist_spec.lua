@@ -212,13 +212,15 @@ describe('dist_sync', function()
       raises(function() kv:set_gradient_compression { type = '3bit' } end, '2bit', '1bit')
       kv:set_gradient_compression { type = '2bit', threshold = 0.5 }
       local n = kv.num_workers
+      local KEYS = { 'push', 'pushpull', 'large' } -- in one order: each waits for the others
       local shapes = { push = { 5, 3 }, pushpull = { 5, 3 }, large = { 1100, 1000 } }
-      for key, shape in pairs(shapes) do kv:init(key, nd.zeros(shape)) end
+      for _, key in ipairs(KEYS) do kv:init(key, nd.zeros(shapes[key])) end
       if kv.rank == 0 then kv:set_optimizer(neap.optim.test { rescale_grad = 2 }) end
       kv:barrier()
       local pushes, wanted = { 0, .4, .1, .2, .3, .5 }, { 0, 0, n, n, 2 * n, 3 * n }
       for i = 1, #pushes do
-        for key, shape in pairs(shapes) do
+        for _, key in ipairs(KEYS) do
+          local shape = shapes[key]
           local value, out = nd.full(shape, pushes[i]), nd.full(shape, -1)
           if key == 'pushpull' then
             kv:pushpull(key, value, out)
