@@ -58,9 +58,8 @@ static const char *handle(neap_server *server, int rank, neap_incoming *in, neap
 static const char *handle_server(neap_server *server, neap_session *session, neap_incoming *in,
                                  neap_reader *r) {
   if (in->frame.type == NEAP_M_SUM) return neap_server_sum(server, session, in, r);
-  if (in->frame.type != NEAP_M_ORDER) return "a message that no server sends";
   pthread_mutex_lock(&server->lock);
-  const char *wrong = neap_server_take_order(server, r);
+  const char *wrong = neap_split_message(server, in, r);
   pthread_mutex_unlock(&server->lock);
   if (!wrong) neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   return wrong;
@@ -174,8 +173,8 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   int status = NEAP_OK;
   if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
   pthread_mutex_lock(&server->lock);
-  if (!server->roster) {
-    status = NEAP_ETIMEOUT; /* the worker heard from the scheduler before this server did */
+  if (!server->roster || !neap_split_connect(server)) {
+    status = NEAP_ETIMEOUT; /* the worker heard more from the scheduler than this server did */
   } else if (hello->rank < 0 || hello->rank >= server->roster->num_workers) {
     snprintf(text, size, "it is no worker of this job");
     status = NEAP_EDENIED;
@@ -231,8 +230,8 @@ static void take_roster(neap_server *server, neap_roster *roster) {
   server->roster = roster;
   server->over = server->over || roster->over;
   neap_roster_close(server->context, old);
+  (void)neap_split_connect(server);
   neap_server_recheck(server);
-  neap_joints_recheck(server);
   pthread_cond_broadcast(&server->changed);
 }
 
@@ -279,6 +278,7 @@ static void registered(neap_request *request, int status, const char *text, neap
   pthread_mutex_lock(&server->lock);
   server->rank = rank;
   server->registered = incarnation;
+  if (server->roster) (void)neap_split_connect(server);
   pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }
@@ -313,7 +313,7 @@ static void tick(void *user, double now) {
   neap_server *server = user;
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
-  neap_joints_tick(server, now);
+  neap_split_tick(server, now);
 }
 
 static int start(neap_server *server) {
@@ -331,6 +331,7 @@ static int start(neap_server *server) {
                                   .user = server,
                                   .ticker = &server->ticker};
   NEAP_TRY(neap_service_create(server->context, &service, &server->service));
+  NEAP_TRY(neap_split_start(server));
   NEAP_TRY(neap_joints_start(server));
   NEAP_TRY(neap_scripts_start(server));
   neap_peer_options peer = {.uri = job->root_uri,
@@ -399,7 +400,8 @@ void neap_server_close(neap_server *server) {
   neap_context *context = server->context;
   neap_ticker_close(server->ticker);
   neap_peer_close(server->scheduler);
-  neap_joints_disconnect(server);
+  neap_split_disconnect(server);
+  neap_joints_end(server);
   neap_scripts_close(server);
   for (int i = 0; server->workers && i < server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
@@ -422,6 +424,7 @@ void neap_server_close(neap_server *server) {
               (size_t)server->roster->num_workers * sizeof *server->workers);
   }
   neap_joints_close(server);
+  neap_split_close(server);
   neap_roster_close(context, server->roster);
   neap_job_free(context, &server->options);
   pthread_cond_destroy(&server->changed);

@@ -289,9 +289,9 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   key->home = head->home;
   key->parts = head->parts;
   key->index = head->index;
-  key->orders_end = &key->orders;
   key->pulls_end = &key->pulls;
-  int status = neap_server_value_new(server, value, &key->value);
+  int status = neap_split_open(server, key);
+  if (status == NEAP_OK) status = neap_server_value_new(server, value, &key->value);
   if (status == NEAP_OK) {
     status = neap_keys_add(&server->keys, &head->key, key);
     if (status != NEAP_OK) {
@@ -300,6 +300,7 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
     }
   }
   if (status != NEAP_OK) {
+    neap_split_drop(server, key);
     neap_free(server->context, key, size);
     return status;
   }
@@ -381,11 +382,7 @@ static void drop_key(neap_server *server, server_key *key) {
   }
   neap_server_drop_pulls(server, key, -1, NEAP_EKEY, "pull: the key was deleted");
   neap_joints_forget(server, key);
-  while (key->orders) {
-    server_order *order = key->orders;
-    key->orders = order->next;
-    neap_free(server->context, order, sizeof *order);
-  }
+  neap_split_drop(server, key);
   if (server->optimizer) neap_optimizer_forget(server->optimizer, key->key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
@@ -600,49 +597,30 @@ static void start_rounds(neap_server *server, server_key *key) {
   if (ranks != few) neap_free(server->context, ranks, size);
 }
 
-/* Starts what the key's home has ordered, as far as it is here. */
-static void start_ordered(neap_server *server, server_key *key) {
-  while (key->orders && key->clocks[key->orders->rank].first) {
-    server_order *order = key->orders;
-    key->orders = order->next;
-    if (!key->orders) key->orders_end = &key->orders;
-    int rank = order->rank;
-    neap_free(server->context, order, sizeof *order);
-    start(server, key, &rank, 1);
-  }
+void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
+  start(server, key, ranks, count);
 }
 
-/* Out of step: a push is an update by itself, as soon as it is here; unless sums of other servers
- * are needed, and another one has to say when. */
-static void start_alone(neap_server *server, server_key *key, int rank, int stype) {
-  if (!is_joint(server, key, stype)) {
-    start(server, key, &rank, 1);
-  } else if (key->index == 0) {
-    neap_server_order(server, key, rank, key->joint_updates + 1);
-    start(server, key, &rank, 1);
-  } else {
-    start_ordered(server, key);
+void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
+                             uint64_t incarnation) {
+  server_clock *clock = &key->clocks[rank];
+  uint64_t *before = &clock->started; /* the clock that stands for what is dropped, too */
+  for (server_push **at = &clock->first; *at;) {
+    server_push *push = *at;
+    bool kept = push->incarnation >= incarnation || keep > 0;
+    if (kept) {
+      if (push->incarnation < incarnation) keep--;
+      before = &push->clock;
+      at = &push->next;
+      continue;
+    }
+    *at = push->next;
+    *before = push->clock;
+    clock->bytes -= push->bytes;
+    free_push(server, push);
   }
-}
-
-const char *neap_server_take_order(neap_server *server, neap_reader *r) {
-  neap_key name;
-  neap_get_key(r, &name);
-  uint64_t life = neap_get_u64(r), step = neap_get_u64(r);
-  int rank = (int)neap_get_u32(r);
-  if (!neap_reader_done(r) || rank < 0 || rank >= server->roster->num_workers)
-    return "a damaged ORDER";
-  server_key *key = neap_keys_find(&server->keys, &name);
-  if (!key || key->life != life || step <= key->orders_told) return NULL;
-  server_order *order = neap_alloc(server->context, sizeof *order);
-  if (!order) return "no memory";
-  *order = (server_order){NULL, rank};
-  *key->orders_end = order;
-  key->orders_end = &order->next;
-  key->orders_told = step;
-  start_ordered(server, key);
-  neap_server_answer_pulls(server, key);
-  return NULL;
+  clock->last = NULL;
+  for (server_push *push = clock->first; push; push = push->next) clock->last = push;
 }
 
 /* Why this push cannot be applied; NEAP_OK if it can. */
@@ -683,6 +661,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   server_clock *clock = &key->clocks[rank];
   *push = (server_push){.clock = head->clock,
                         .request = in->frame.id,
+                        .incarnation = server->workers[rank].incarnation,
                         .array = array,
                         .codec = head->codec,
                         .threshold = (float)head->threshold,
@@ -693,8 +672,10 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
   if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
-  if (server->async)
-    start_alone(server, key, rank, head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE);
+  if (key->parts > 1)
+    neap_split_accepted(server, key, rank);
+  else if (server->async)
+    start(server, key, &rank, 1);
   else
     start_rounds(server, key);
   return NEAP_OK;
@@ -748,7 +729,10 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
 void neap_server_recheck(neap_server *server) {
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    if (!server->async) start_rounds(server, key);
+    if (key->parts > 1)
+      neap_split_recheck(server, key);
+    else if (!server->async)
+      start_rounds(server, key);
     neap_server_answer_pulls(server, key);
   }
   fail_waits(server);

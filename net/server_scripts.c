@@ -134,7 +134,7 @@ static void finish(neap_server *server, const job *j, int status, const char *te
 typedef struct binding {
   neap_key key;
   neap_array_info whole;
-  int stype, home, parts;
+  int stype, parts;
   uint64_t birth;
   char *errors[2];
   char text[NEAP_KEY_LENGTH + 1];
@@ -148,7 +148,6 @@ static void copy_binding(const server_key *key, binding *b) {
   }
   b->whole = key->whole;
   b->stype = key->info.stype;
-  b->home = key->home;
   b->parts = key->parts;
   b->birth = key->birth;
   b->errors[0] = b->errors[1] = NULL;
@@ -176,8 +175,6 @@ static int bind_both(neap_server *server, void *script, neap_optimizer *optimize
                "split over servers; up to %d are possible: raise bigarray_bound "
                "(NEAP_BIGARRAY_BOUND) so that it is not split",
                passes - 1, NEAP_PROGRAM_PASSES - 1);
-    } else if (b->parts > 1 && passes > 1) {
-      neap_joints_connect(server, b->home, b->parts);
     }
     if (status == NEAP_OK) continue;
     b->errors[stype] = neap_strdup(server->context, text);
