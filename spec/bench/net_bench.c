@@ -432,9 +432,9 @@ static void bench_pulls(const int *fds) {
 /* ---- A slow wire ----------------------------------------------------------------------------- */
 
 #define NAMESPACE "neap-bench"
-#define NEAR "10.213.77.1"
-#define FAR "10.213.77.2"
-#define RATE "1gbit"
+#define NEAR      "10.213.77.1"
+#define FAR       "10.213.77.2"
+#define RATE      "1gbit"
 
 static bool make_wire(void) {
   const char *commands = "(ip netns add " NAMESPACE " &&"
