@@ -10,6 +10,7 @@ enum {
   COPIED = 8 << 10,  /* payloads up to this are gathered, longer ones sent from where they are */
   GATHER = 64 << 10, /* bytes gathered for one send */
   BUFFER = 128 << 10,
+  BEHIND = 512, /* of that, behind a slice that is received straight into place */
   MOST_IOV = 8, /* NNG takes no more */
   MOST_FLYING = 1024,
   MOST_OPEN = 64, /* placed messages that are not complete */
@@ -376,7 +377,9 @@ static void receive_now(neap_link *link) {
     link->end -= link->begin;
     link->begin = 0;
   }
-  iov[n++] = (nng_iov){link->buffer + link->end, BUFFER - link->end};
+  size_t room = BUFFER - link->end; /* n: the less is copied, the better */
+  iov[n] = (nng_iov){link->buffer + link->end, n && room > BEHIND ? BEHIND : room};
+  n++;
   (void)nng_aio_set_iov(link->in, n, iov);
   nng_stream_recv(link->stream, link->in);
   end_if_closing(link, link->in);

@@ -513,8 +513,24 @@ static int make_update(update *u, server_value **value) {
   return status;
 }
 
+/* What is pushed alone, with nothing to update by, is the new value as it is. */
+static bool is_value(const neap_server *server, const server_key *key, const server_push *push) {
+  return !server->optimizer && !push->codec &&
+         neap_array_get_info(push->array)->stype == key->info.stype;
+}
+
+static int become_value(neap_server *server, server_key *key, server_push *push) {
+  server_value *value = NULL;
+  NEAP_TRY(neap_server_value_new(server, push->array, &value));
+  push->array = NULL;
+  neap_server_value_drop(key->value);
+  key->value = value;
+  return NEAP_OK;
+}
+
 /* Queues the update by these pushes; fails for want of memory only. */
 static int run_update(neap_server *server, server_key *key, server_push *const *pushes, int count) {
+  if (count == 1 && is_value(server, key, pushes[0])) return become_value(server, key, pushes[0]);
   update u = {.server = server, .key = key, .count = count};
   size_t arrays = (size_t)count * sizeof(neap_array *), made = arrays + 2 * sizeof(neap_array *);
   u.arrays = neap_alloc(server->context, arrays);
