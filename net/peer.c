@@ -6,8 +6,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-enum { TEXT = 512, GREETING = NEAP_HOST_MAX + 128 };
+enum {
+  TEXT = 512,
+  GREETING = NEAP_HOST_MAX + 128,
+  FEW = 4, /* requests without a reply up to which each leaves at once */
+};
 
 enum lane_state { IDLE, DIALING, UP, DEAD /* closed, to be freed by the ticker */ };
 
@@ -16,8 +21,9 @@ typedef struct lane {
   int index;
   enum lane_state state;
   nng_aio *dial;
-  neap_link *link; /* once dialed, until freed */
-  bool starting;   /* on_dialed() is at it: not to be freed */
+  neap_link *link;  /* once dialed, until freed */
+  bool starting;    /* on_dialed() is at it: not to be freed, */
+  atomic_int users; /* nor while somebody flushes it */
   neap_hello hello;
   uint8_t nonce[NEAP_NONCE]; /* the listener's */
   neap_message greeting, proof, ping;
@@ -180,6 +186,7 @@ void neap_peer_request(neap_peer *peer, neap_request *request) {
   request->with_link = request->answered = request->early = false;
   request->message.owner = request;
   request->message.done = message_done;
+  lane *l = NULL;
   pthread_mutex_lock(&peer->lock);
   const char *text = peer->text;
   int status = peer->fate && no_lane_open(peer) ? peer->fate : NEAP_OK;
@@ -189,9 +196,19 @@ void neap_peer_request(neap_peer *peer, neap_request *request) {
   }
   if (status == NEAP_OK) {
     append(peer, request);
-    if (peer->ready) send_request(peer, request); /* in here, so that they go out in order */
+    if (peer->ready && peer->num_requests <= FEW) { /* in here, so that they go out in order */
+      l = lane_for(peer, &request->message);
+      request->with_link = neap_link_queue(l->link, &request->message);
+      atomic_fetch_add(&l->users, 1);
+    } else if (peer->ready) {
+      send_request(peer, request);
+    }
   }
   pthread_mutex_unlock(&peer->lock);
+  if (l) {
+    neap_link_flush(l->link);
+    atomic_fetch_sub(&l->users, 1);
+  }
   if (status == NEAP_OK) return;
   neap_reader nothing;
   neap_reader_open(&nothing, NULL, 0);
@@ -428,7 +445,7 @@ static bool clear_lanes(neap_peer *peer) {
   for (int i = 0; i < peer->num_lanes; i++) {
     lane *l = &peer->lanes[i];
     pthread_mutex_lock(&peer->lock);
-    neap_link *dead = l->state == DEAD && !l->starting ? l->link : NULL;
+    neap_link *dead = l->state == DEAD && !l->starting && !atomic_load(&l->users) ? l->link : NULL;
     idle = idle && (dead || l->state == IDLE);
     pthread_mutex_unlock(&peer->lock);
     if (!dead) continue;
@@ -606,7 +623,7 @@ void neap_peer_close(neap_peer *peer) {
     if (!peer->lanes[i].link) peer->lanes[i].state = IDLE; /* never begun */
   while (!no_lane_open(peer)) pthread_cond_wait(&peer->closed, &peer->lock);
   pthread_mutex_unlock(&peer->lock);
-  clear_lanes(peer);
+  while (!clear_lanes(peer)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   fail_all(peer);
   for (int i = 0; i < peer->num_lanes; i++)
     if (peer->lanes[i].dial) nng_aio_free(peer->lanes[i].dial);
