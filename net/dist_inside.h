@@ -160,6 +160,8 @@ void neap_dist_payload(dist_request *request, const void *a, size_t a_size, cons
                        size_t b_size);
 /* Sends it; a push when its turn has come (D2). The reply ends the transfer once. */
 void neap_dist_send(dist_request *request);
+/* Between `on` and not `on`, requests gather, to leave together. */
+void neap_dist_gather(dist_store *store, bool on);
 
 /* ---- dist_control.c ---- */
 int neap_dist_join(dist_store *store, const neap_job_options *job);

@@ -323,3 +323,7 @@ void neap_dist_send(dist_request *request) {
   pump(store, part);
   neap_dist_key_drop(key);
 }
+
+void neap_dist_gather(dist_store *store, bool on) {
+  for (int i = 0; i < store->num_servers; i++) neap_peer_gather(store->servers[i], on);
+}

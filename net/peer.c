@@ -46,6 +46,7 @@ struct neap_peer {
   neap_hello hello;
   neap_request *requests, *last; /* oldest first */
   uint64_t num_requests;
+  int gathering;        /* calls of neap_peer_gather(), on, that are not over */
   neap_request **slots; /* by the low half of an id, less one */
   uint32_t num_slots, *spare, num_spare;
   uint32_t generation;
@@ -181,12 +182,23 @@ static bool no_lane_open(const neap_peer *peer) {
   return true;
 }
 
+/* Under the lock: keeps the lane's link until flush(). */
+static lane *use(lane *l) {
+  atomic_fetch_add(&l->users, 1);
+  return l;
+}
+
+static void flush(lane *l) {
+  neap_link_flush(l->link);
+  atomic_fetch_sub(&l->users, 1);
+}
+
 void neap_peer_request(neap_peer *peer, neap_request *request) {
   request->peer = peer;
   request->with_link = request->answered = request->early = false;
   request->message.owner = request;
   request->message.done = message_done;
-  lane *l = NULL;
+  lane *l = NULL; /* to be flushed */
   pthread_mutex_lock(&peer->lock);
   const char *text = peer->text;
   int status = peer->fate && no_lane_open(peer) ? peer->fate : NEAP_OK;
@@ -196,24 +208,33 @@ void neap_peer_request(neap_peer *peer, neap_request *request) {
   }
   if (status == NEAP_OK) {
     append(peer, request);
-    if (peer->ready && peer->num_requests <= FEW) { /* in here, so that they go out in order */
-      l = lane_for(peer, &request->message);
-      request->with_link = neap_link_queue(l->link, &request->message);
-      atomic_fetch_add(&l->users, 1);
+    if (peer->ready && (peer->gathering || peer->num_requests <= FEW)) {
+      /* In here, so that they go out in order. */
+      lane *to = lane_for(peer, &request->message);
+      request->with_link = neap_link_queue(to->link, &request->message);
+      if (!peer->gathering) l = use(to);
     } else if (peer->ready) {
       send_request(peer, request);
     }
   }
   pthread_mutex_unlock(&peer->lock);
-  if (l) {
-    neap_link_flush(l->link);
-    atomic_fetch_sub(&l->users, 1);
-  }
+  if (l) flush(l);
   if (status == NEAP_OK) return;
   neap_reader nothing;
   neap_reader_open(&nothing, NULL, 0);
   request->done(request, status, text, &nothing, NULL);
   request->free(request);
+}
+
+void neap_peer_gather(neap_peer *peer, bool on) {
+  lane *used[NEAP_LANES];
+  int count = 0;
+  pthread_mutex_lock(&peer->lock);
+  peer->gathering += on ? 1 : -1;
+  for (int i = 0; peer->ready && !peer->gathering && i < peer->num_lanes; i++)
+    used[count++] = use(&peer->lanes[i]);
+  pthread_mutex_unlock(&peer->lock);
+  for (int i = 0; i < count; i++) flush(used[i]);
 }
 
 /* ---- Lanes ----------------------------------------------------------------------------------- */
