@@ -24,6 +24,8 @@
 
 enum {
   SPIN_ROUNDS = 2000,      /* looks at the queue before a thread sleeps: about 20 microseconds */
+  WAIT_ROUNDS = 8000,      /* the same for a thread that waits: a reply of another process is sooner
+                            * there on a CPU that need not be woken */
   CHAIN_MAX = 64,          /* successors run directly before the queue gets its turn */
   NEST_MAX = 8,            /* quick operations that start quick operations */
   BACKLOG_MAX = 64 * 1024, /* operations queued before who queues more must help */
@@ -198,7 +200,8 @@ void neap_help(neap_parker *parker, bool worker) {
     if (worker && atomic_load(&sched->stopping)) return;
     atomic_fetch_add(&sched->searching, 1);
     bool found = false;
-    for (int i = 0; i < SPIN_ROUNDS && !found; i++) {
+    int rounds = worker ? SPIN_ROUNDS : WAIT_ROUNDS;
+    for (int i = 0; i < rounds && !found; i++) {
       found = neap_ready_any(&sched->ready) ||
               atomic_load_explicit(&parker->done, memory_order_relaxed);
       cpu_relax();
