@@ -112,6 +112,7 @@ struct dist_store {
   uint64_t incarnation;
   _Atomic uint64_t lives;
   atomic_int copies;  /* requests that hold copies */
+  atomic_int pushes;  /* without a reply */
   atomic_int version; /* of the servers' optimizer, as far as it is known */
 
   pthread_mutex_t flow;  /* the parts' */
@@ -125,7 +126,6 @@ struct dist_store {
   int rank;
   neap_roster *roster;
   int servers_up;
-  int pushes; /* without a reply */
   bool ready;
 };
 

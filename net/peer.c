@@ -357,12 +357,16 @@ static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   if (request) remove_request(peer, request);
-  bool early = request && request->with_link && in->frame.total == 0 &&
-               keep_early(peer, request, status, text, r);
+  bool out = request && !request->with_link;
+  bool early =
+      request && !out && in->frame.total == 0 && keep_early(peer, request, status, text, r);
   pthread_mutex_unlock(&peer->lock);
   if (!request || early) return NULL; /* none: to a request that was sent twice */
   request->done(request, status, text, r, in);
-  answered(peer, request);
+  if (out)
+    request->free(request);
+  else
+    answered(peer, request);
   return NULL;
 }
 
