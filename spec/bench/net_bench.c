@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -58,8 +59,21 @@ enum {
 
 /* What the other end is asked for. Sockets: [0] carries orders, and bytes to it; [1] bytes back. */
 typedef struct order {
-  uint64_t sink, source, echoes; /* bytes to it, bytes back, both at once; round trips of SMALL */
+  uint64_t sink, source; /* bytes to it, bytes back, both at once */
+  uint64_t echoes, cpu;  /* round trips of SMALL; on this CPU, unless it is ANY */
 } order;
+
+enum { ANY = 1 << 16 };
+
+/* Where this thread runs. */
+static void run_on(uint64_t cpu) {
+  static cpu_set_t all;
+  cpu_set_t one;
+  if (!CPU_COUNT(&all)) SYS(sched_getaffinity(0, sizeof all, &all));
+  CPU_ZERO(&one);
+  if (cpu != ANY) CPU_SET(cpu, &one);
+  (void)sched_setaffinity(0, sizeof one, cpu == ANY ? &all : &one); /* not there: as before */
+}
 
 static void send_bytes(int fd, uint64_t bytes) {
   static char buffer[VALUE]; /* zeros */
@@ -116,6 +130,7 @@ static int raw_main(const char *address, int port) {
     if (recv(fds[0], &o, sizeof o, MSG_WAITALL) != sizeof o) return 0;
     both_ways(fds[1], o.source, fds[0], o.sink);
     if (o.sink) send_bytes(fds[0], 1); /* all is here */
+    if (o.echoes) run_on(o.cpu);
     for (uint64_t i = 0; i < o.echoes; i++) {
       if (recv(fds[0], small, SMALL, MSG_WAITALL) != SMALL) return 0;
       if (send(fds[0], small, SMALL, MSG_NOSIGNAL) != SMALL) return 0;
@@ -133,10 +148,12 @@ static double raw(const int *fds, uint64_t out, uint64_t back) {
   return bench_now() - start;
 }
 
-/* Seconds of the median round trip. */
-static double raw_trip(const int *fds) {
+/* Seconds of the median round trip; with an end on each of two CPUs, or wherever the system puts
+ * them: on one, as a rule, if there is nothing else to do. */
+static double raw_trip(const int *fds, bool apart) {
   static double trips[TRIPS];
-  order o = {.echoes = TRIPS};
+  order o = {.echoes = TRIPS, .cpu = apart ? 1 : ANY};
+  run_on(apart ? 0 : ANY);
   SYS(send(fds[0], &o, sizeof o, MSG_NOSIGNAL));
   for (int i = 0; i < TRIPS; i++) {
     double start = bench_now();
@@ -144,6 +161,7 @@ static double raw_trip(const int *fds) {
     receive_bytes(fds[0], SMALL);
     trips[i] = bench_now() - start;
   }
+  run_on(ANY);
   qsort(trips, TRIPS, sizeof *trips, bench_compare);
   return trips[TRIPS / 2];
 }
@@ -371,12 +389,13 @@ static void bench_small(job *j, const int *fds) {
   neap_key keys[MANY];
   neap_array *in[MANY], *out[MANY];
   make_keys(j, 1000, MANY, SMALL, keys, in, out);
-  bench echo = {.name = "raw round trip, us"};
+  bench echo = {.name = "raw round trip, us"}, apart = {.name = "raw round trip, two CPUs, us"};
   bench acked = {.name = "push and pull in one call, until pulled, us"};
   bench pulls = {.name = "pull, us"};
   bench one = {.name = "thousand pushes/s, one key"}, many = {.name = "the same, 64 keys"};
   for (int i = 0; i < ROUNDS; i++) {
-    bench_add(&echo, raw_trip(fds));
+    bench_add(&echo, raw_trip(fds, false));
+    bench_add(&apart, raw_trip(fds, true));
     bench_add(&acked, trip(j, keys, in[0], out[0], true));
     bench_add(&pulls, trip(j, keys, in[0], out[0], false));
     bench_add(&one, flood(j, keys, in, 1));
@@ -384,13 +403,16 @@ static void bench_small(job *j, const int *fds) {
   }
   printf("values of 64 bytes:\n");
   bench_print(&echo, 1e6);
+  bench_print(&apart, 1e6);
   bench_print(&acked, 1e6);
   bench_print(&pulls, 1e6);
   bench_print(&one, 1e-3);
   bench_print(&many, 1e-3);
   bench_ratio("raw round trips a push and its acknowledgement take (wanted: at most 2)", &acked,
               &echo);
+  bench_ratio("the same, in raw round trips on two CPUs", &acked, &apart);
   bench_ratio("raw round trips a pull takes", &pulls, &echo);
+  bench_ratio("the same, in raw round trips on two CPUs", &pulls, &apart);
   bench million = {.name = ""};
   for (int i = 0; i < ROUNDS; i++) bench_add(&million, 500e3);
   bench_ratio("pushes against 500,000/s, one key (wanted: 1)", &one, &million);
@@ -464,6 +486,20 @@ static double overtaking(job *j, const neap_key *keys, neap_array *in, neap_arra
   return seconds;
 }
 
+/* The same by raw sockets. */
+static double raw_overtaking(const int *fds, const int *others) {
+  order large = {.sink = 64 * (uint64_t)MB};
+  sending s = {fds[0], large.sink};
+  pthread_t thread;
+  SYS(send(fds[0], &large, sizeof large, MSG_NOSIGNAL));
+  if (pthread_create(&thread, NULL, send_main, &s)) exit(1);
+  usleep(100000);
+  double seconds = raw(others, 0, 64 * (uint64_t)KB);
+  pthread_join(thread, NULL);
+  receive_bytes(fds[0], 1);
+  return seconds;
+}
+
 static void bench_wire(void) {
   const char *const there[] = {"ip", "netns", "exec", NAMESPACE, NULL};
   drop_wire();
@@ -473,8 +509,8 @@ static void bench_wire(void) {
     return;
   }
   setenv("NET_BENCH_LISTEN", FAR, 1);
-  int fds[2];
-  pid_t other = start_raw(there, NEAR, fds);
+  int fds[2], fds2[2];
+  pid_t other = start_raw(there, NEAR, fds), other2 = start_raw(there, NEAR, fds2);
   job j;
   job_start(&j, there, NEAR, 1);
   neap_key keys[3];
@@ -485,6 +521,7 @@ static void bench_wire(void) {
   bench one = {.name = "raw, one stream"}, pushes = {.name = "push"}, pulls = {.name = "pull"};
   bench both = {.name = "push and pull at once"}, two = {.name = "raw, both ways"};
   bench behind = {.name = "pull of 64 KiB behind the push, ms"}, alone = {.name = "alone, ms"};
+  bench raw_behind = {.name = "raw, by a socket of its own, ms"};
   const double mb = 64.0 * MB / 1e6;
   for (int i = 0; i < 3; i++) {
     bench_add(&one, mb / raw(fds, 64 * (uint64_t)MB, 0));
@@ -504,21 +541,26 @@ static void bench_wire(void) {
     bench_add(&both, 2 * mb / (bench_now() - begin));
     bench_add(&alone, overtaking(&j, keys, in[0], out[1], false));
     bench_add(&behind, overtaking(&j, keys, in[0], out[1], true));
+    bench_add(&raw_behind, raw_overtaking(fds, fds2));
   }
   printf("64 MiB over a wire of 1 Gbit/s; MB/s:\n");
   bench *all[] = {&one, &pushes, &pulls, &two, &both};
   for (int i = 0; i < 5; i++) bench_print(all[i], 1);
   bench_print(&alone, 1e3);
   bench_print(&behind, 1e3);
+  bench_print(&raw_behind, 1e3);
   bench_ratio("push against the wire (wanted: 0.95)", &pushes, &one);
   bench_ratio("pull against the wire (wanted: 0.95)", &pulls, &one);
   bench_ratio("both at once against the wire (wanted: 0.95)", &both, &two);
   close_all(in, 3);
   close_all(out, 3);
   job_end(&j);
-  close(fds[0]);
-  close(fds[1]);
+  for (int i = 0; i < 2; i++) {
+    close(fds[i]);
+    close(fds2[i]);
+  }
   waitpid(other, NULL, 0);
+  waitpid(other2, NULL, 0);
   drop_wire();
 }
 
