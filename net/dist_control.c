@@ -326,9 +326,9 @@ static int fence(dist_store *store, bool on) {
 static bool wait_pushes(dist_store *store, double seconds) {
   double until = seconds < 0 ? -1 : neap_now() + seconds;
   pthread_mutex_lock(&store->lock);
-  while (store->pushes > 0 && neap_cond_wait(&store->changed, &store->lock, until)) {
+  while (atomic_load(&store->pushes) > 0 && neap_cond_wait(&store->changed, &store->lock, until)) {
   }
-  bool none = store->pushes == 0;
+  bool none = atomic_load(&store->pushes) == 0;
   pthread_mutex_unlock(&store->lock);
   return none;
 }

@@ -118,6 +118,7 @@ struct dist_store {
   _Atomic uint64_t lives;
   atomic_int copies;  /* requests that hold copies */
   atomic_int works;   /* operations that are queued: D5 */
+  atomic_int pushes;  /* without a reply */
   atomic_int version; /* of the servers' optimizer, as far as it is known */
 
   pthread_mutex_t flow;  /* the parts' */
@@ -131,7 +132,6 @@ struct dist_store {
   int rank;
   neap_roster *roster;
   int servers_up;
-  int pushes; /* without a reply */
   bool ready;
 };
 
@@ -171,6 +171,8 @@ void neap_dist_payload(dist_request *request, const void *a, size_t a_size, cons
                        size_t b_size);
 /* Sends it; a push when its turn has come (D2). The reply ends the transfer once. */
 void neap_dist_send(dist_request *request);
+/* Between `on` and not `on`, requests gather, to leave together. */
+void neap_dist_gather(dist_store *store, bool on);
 
 /* ---- dist_control.c ---- */
 int neap_dist_join(dist_store *store, const neap_job_options *job);

@@ -71,6 +71,11 @@ void neap_link_start(neap_link *link);
 /* Queues a message; its done() is not called before this returns. False: the link is closed, the
  * message stays the caller's, and done() will not be called. */
 bool neap_link_send(neap_link *link, neap_message *message);
+/* The same in two steps: flush, without locks of yours, calls done() of what leaves at once, also
+ * of others' messages. Quicker when little is on its way: no thread of NNG's takes part. When there
+ * is much, neap_link_send() is, which lets messages gather meanwhile. */
+bool neap_link_queue(neap_link *link, neap_message *message);
+void neap_link_flush(neap_link *link);
 /* Begins the end: `why` becomes closed()'s text unless something else came first. */
 void neap_link_close(neap_link *link, const char *why);
 void neap_link_free(neap_link *link); /* closed, or never started; L6 */

@@ -71,6 +71,8 @@ int neap_peer_create(neap_context *context, const neap_peer_options *options, ne
 /* By the owner's ticker. */
 void neap_peer_tick(neap_peer *peer, double now);
 void neap_peer_request(neap_peer *peer, neap_request *request);
+/* Between `on` and not `on`, requests gather, to leave together. */
+void neap_peer_gather(neap_peer *peer, bool on);
 /* Gives up: requests fail with this status and text, now and later. */
 void neap_peer_fail(neap_peer *peer, int status, const char *text);
 /* The rank to say from the next connection on. */

@@ -514,8 +514,24 @@ static int make_update(update *u, server_value **value) {
   return status;
 }
 
+/* What is pushed alone, with nothing to update by, is the new value as it is. */
+static bool is_value(const neap_server *server, const server_key *key, const server_push *push) {
+  return !server->optimizer && !push->codec &&
+         neap_array_get_info(push->array)->stype == key->info.stype;
+}
+
+static int become_value(neap_server *server, server_key *key, server_push *push) {
+  server_value *value = NULL;
+  NEAP_TRY(neap_server_value_new(server, push->array, &value));
+  push->array = NULL;
+  neap_server_value_drop(key->value);
+  key->value = value;
+  return NEAP_OK;
+}
+
 /* Queues the update by these pushes; fails for want of memory only. */
 static int run_update(neap_server *server, server_key *key, server_push *const *pushes, int count) {
+  if (count == 1 && is_value(server, key, pushes[0])) return become_value(server, key, pushes[0]);
   update u = {.server = server, .key = key, .count = count};
   size_t arrays = (size_t)count * sizeof(neap_array *), made = arrays + 2 * sizeof(neap_array *);
   u.arrays = neap_alloc(server->context, arrays);
@@ -628,20 +644,20 @@ void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uin
 static int check_push(neap_server *server, const server_key *key, const push_head *head, char *text,
                       size_t size) {
   char name[NEAP_KEY_TEXT];
-  neap_key_text(key->key, name);
   int stype = head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE;
   if (stype == NEAP_DENSE && key->info.stype != NEAP_DENSE) {
-    snprintf(text, size, "push: %s: a dense array where row_sparse is stored", name);
+    snprintf(text, size, "push: %s: a dense array where row_sparse is stored",
+             neap_key_text(key->key, name));
     return NEAP_ESTYPE;
   }
   if (!server->optimizer && server->async) {
     snprintf(text, size, "push: %s: a dist_async store needs an optimizer: set_optimizer first",
-             name);
+             neap_key_text(key->key, name));
     return NEAP_EINVAL;
   }
   if (!server->optimizer) return NEAP_OK;
   if (key->unbound[stype]) {
-    snprintf(text, size, "push: %s: %s", name, key->unbound[stype]);
+    snprintf(text, size, "push: %s: %s", neap_key_text(key->key, name), key->unbound[stype]);
     return NEAP_EINVAL;
   }
   int status = neap_optimizer_check(server->optimizer, key->key, stype);
@@ -695,7 +711,7 @@ static void reply_again(neap_server *server, int rank, const push_head *head, se
 
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
   push_head head;
-  char text[1024] = "";
+  char text[1024];
   const char *wrong = read_push(r, &head);
   if (wrong) return wrong;
   server_key *key = neap_server_find(server, &head.key, head.birth, text, sizeof text);

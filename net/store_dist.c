@@ -454,7 +454,10 @@ static int dist_push(neap_store *base, const neap_store_call *call) {
     for (int i = 0; i < call->num_in && status == NEAP_OK; i++)
       status = add_push(store, &list, &s, arrays + scraps, &call->in[i], call->priority);
     if (status == NEAP_OK) status = add_pulls(&list, call);
+    bool several = call->num_in + call->num_out > 1;
+    if (several) neap_dist_gather(store, true);
     status = neap_list_close(&list, status);
+    if (several) neap_dist_gather(store, false);
   }
   for (int i = 0; i < s.count; i++) neap_array_close(s.arrays[i]);
   if (arrays != few) neap_free(store->context, arrays, size);
