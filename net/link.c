@@ -35,6 +35,8 @@ struct neap_link {
   nng_stream *stream;
   nng_aio *in, *out;
 
+  /* Held from the decision to send until NNG knows of it (L6); comes before `lock`. */
+  pthread_mutex_t gate;
   pthread_mutex_t lock;       /* guards what follows, up to the blank line */
   neap_message *first, *last; /* to be sent, in order */
   int busy;
@@ -79,9 +81,11 @@ int neap_link_create(neap_context *context, nng_stream *stream,
   link->gather = neap_alloc(context, GATHER);
   link->buffer = neap_alloc(context, BUFFER);
   bool lock = pthread_mutex_init(&link->lock, NULL) == 0;
-  if (!lock || !link->gather || !link->buffer || nng_aio_alloc(&link->in, on_received, link) ||
-      nng_aio_alloc(&link->out, on_sent, link)) {
+  bool gate = pthread_mutex_init(&link->gate, NULL) == 0;
+  if (!lock || !gate || !link->gather || !link->buffer ||
+      nng_aio_alloc(&link->in, on_received, link) || nng_aio_alloc(&link->out, on_sent, link)) {
     if (!lock) (void)pthread_mutex_init(&link->lock, NULL); /* destroyed below, whatever it is */
+    if (!gate) (void)pthread_mutex_init(&link->gate, NULL);
     neap_link_free(link);
     return neap_fail(NEAP_ENOMEM, "no memory for a connection");
   }
@@ -98,6 +102,7 @@ void neap_link_free(neap_link *link) {
   neap_free(context, link->gather, GATHER);
   neap_free(context, link->buffer, BUFFER);
   pthread_mutex_destroy(&link->lock);
+  pthread_mutex_destroy(&link->gate);
   neap_free(context, link, sizeof *link);
   neap_context_release(context);
 }
@@ -155,13 +160,20 @@ static bool begin_close(neap_link *link, const char *why) {
   return true;
 }
 
+/* Once it is closing: what is in flight ends with an error, and what is about to be (L6). */
+static void close_stream(neap_link *link) {
+  pthread_mutex_lock(&link->gate);
+  pthread_mutex_unlock(&link->gate);
+  nng_stream_close(link->stream);
+}
+
 void neap_link_close(neap_link *link, const char *why) {
   pthread_mutex_lock(&link->lock);
   bool first = begin_close(link, why);
   if (first) link->busy++; /* keeps the link while we are in here */
   pthread_mutex_unlock(&link->lock);
   if (!first) return;
-  nng_stream_close(link->stream); /* what is in flight ends with an error */
+  close_stream(link);
   settle(link, 1);
 }
 
@@ -287,9 +299,19 @@ static bool may_send(neap_link *link) {
   return true;
 }
 
+/* Through the gate. */
 static void send_now(neap_link *link) {
   (void)nng_aio_set_iov(link->out, link->iovs, link->iov);
   nng_stream_send(link->stream, link->out);
+}
+
+static void send_next(neap_link *link) {
+  pthread_mutex_lock(&link->gate);
+  pthread_mutex_lock(&link->lock);
+  bool send = may_send(link);
+  pthread_mutex_unlock(&link->lock);
+  if (send) send_now(link);
+  pthread_mutex_unlock(&link->gate);
 }
 
 bool neap_link_send(neap_link *link, neap_message *message) {
@@ -298,9 +320,9 @@ bool neap_link_send(neap_link *link, neap_message *message) {
   pthread_mutex_lock(&link->lock);
   bool taken = !link->told; /* while it is closing, settle() drops what is queued */
   if (taken) link_message(link, message);
-  bool send = may_send(link);
+  bool idle = !link->sending && !link->closing; /* else on_sent() goes on, or nobody */
   pthread_mutex_unlock(&link->lock);
-  if (send) send_now(link);
+  if (idle) send_next(link);
   return taken;
 }
 
@@ -316,16 +338,26 @@ static bool advance(neap_link *link, size_t count) {
   return true;
 }
 
+/* The rest of what a send was to send; false if the link is closing. */
+static bool send_rest(neap_link *link, size_t count) {
+  pthread_mutex_lock(&link->gate);
+  pthread_mutex_lock(&link->lock);
+  link->sent += count;
+  bool closing = link->closing;
+  pthread_mutex_unlock(&link->lock);
+  if (!closing) send_now(link);
+  pthread_mutex_unlock(&link->gate);
+  return !closing;
+}
+
 static void on_sent(void *arg) {
   neap_link *link = arg;
   int error = nng_aio_result(link->out);
   size_t count = error ? 0 : nng_aio_count(link->out);
   if (!error && advance(link, count)) {
-    pthread_mutex_lock(&link->lock);
-    link->sent += count;
-    pthread_mutex_unlock(&link->lock);
-    send_now(link);
-    return;
+    if (send_rest(link, count)) return;
+    error = NNG_ECLOSED;
+    count = 0;
   }
   /* The messages whose last slice this was; or, on an error, that nobody will go on with. */
   neap_message *done = NULL, **end = &done;
@@ -341,20 +373,21 @@ static void on_sent(void *arg) {
     end = &message->next;
     *end = NULL;
   }
-  bool more = may_send(link);
   pthread_mutex_unlock(&link->lock);
-  if (more) send_now(link);
+  if (!failed) send_next(link);
   while (done) {
     neap_message *next = done->next;
     done->done(done, !error);
     done = next;
   }
-  if (failed) nng_stream_close(link->stream);
+  if (failed) close_stream(link);
   settle(link, 1);
 }
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
 
+/* An operation that begins on a stream just closed is never ended by NNG, so look again after the
+ * beginning (L6). `busy` counts once for the receive, once for being in here. */
 static void receive_now(neap_link *link) {
   nng_iov iov[2];
   unsigned n = 0;
@@ -368,12 +401,19 @@ static void receive_now(neap_link *link) {
   iov[n++] = (nng_iov){link->buffer + link->end, BUFFER - link->end};
   (void)nng_aio_set_iov(link->in, n, iov);
   nng_stream_recv(link->stream, link->in);
+  pthread_mutex_lock(&link->lock);
+  bool closing = link->closing;
+  if (!closing) link->busy--;
+  pthread_mutex_unlock(&link->lock);
+  if (!closing) return;
+  nng_aio_cancel(link->in);
+  settle(link, 1);
 }
 
 void neap_link_start(neap_link *link) {
   pthread_mutex_lock(&link->lock);
   bool closing = link->closing;
-  if (!closing) link->busy++;
+  if (!closing) link->busy += 2;
   pthread_mutex_unlock(&link->lock);
   if (!closing) receive_now(link);
 }
@@ -495,11 +535,12 @@ static void on_received(void *arg) {
   link->received += count;
   if (wrong) begin_close(link, wrong);
   bool closing = link->closing;
+  if (!closing) link->busy++;
   pthread_mutex_unlock(&link->lock);
   if (!closing) {
     receive_now(link);
     return;
   }
-  nng_stream_close(link->stream);
+  close_stream(link);
   settle(link, 1);
 }
