@@ -35,8 +35,14 @@ static void call_drop(call *c) {
   neap_free(c->context, c, sizeof *c);
 }
 
+/* The reply is there, and the request's message is out: what it was sent from is free (P3). */
 static void call_free(neap_request *request) {
-  call_drop((call *)request);
+  call *c = (call *)request;
+  pthread_mutex_lock(&c->lock);
+  c->done = true;
+  pthread_cond_signal(&c->cond);
+  pthread_mutex_unlock(&c->lock);
+  call_drop(c);
 }
 
 static uint8_t *call_place(neap_request *request, uint64_t total) {
@@ -57,15 +63,11 @@ static void call_done(neap_request *request, int status, const char *text, neap_
     status = NEAP_ENOMEM;
     text = "no memory for a reply";
   }
-  pthread_mutex_lock(&c->lock);
   c->status = status;
   snprintf(c->text, sizeof c->text, "%s", text ? text : "");
   if (meta_size) memcpy(c->meta, meta->at, meta_size);
   c->meta_size = meta_size;
   c->size = c->payload ? size : 0;
-  c->done = true;
-  pthread_cond_signal(&c->cond);
-  pthread_mutex_unlock(&c->lock);
 }
 
 static call *call_new(dist_store *store, int type) {
@@ -147,7 +149,12 @@ static void on_up(void *user) {
 
 static void on_lost(void *user, int status, const char *text) {
   dist_store *store = user;
-  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", store->rank, text,
+  pthread_mutex_lock(&store->lock);
+  int rank = store->rank;
+  store->lost = true;
+  pthread_cond_broadcast(&store->changed);
+  pthread_mutex_unlock(&store->lock);
+  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
            neap_status_name(status));
 }
 
@@ -246,7 +253,7 @@ static int find_servers(dist_store *store, double until) {
 
 static int wait_for_servers(dist_store *store, double until) {
   pthread_mutex_lock(&store->lock);
-  while (store->servers_up < store->num_servers &&
+  while (store->servers_up < store->num_servers && !store->lost &&
          neap_cond_wait(&store->changed, &store->lock, until)) {
   }
   int up = store->servers_up;
@@ -367,7 +374,8 @@ void neap_dist_leave(neap_store *base) {
   call *c = call_new(store, NEAP_M_LEAVE);
   if (!c) return;
   call_send(store->scheduler, c);
-  (void)call_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5));
+  if (call_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5)) != NEAP_OK)
+    neap_log(store->context, NEAP_LOG_WARN, "worker %d: leaving: %s", store->rank, neap_error());
   call_drop(c);
 }
 

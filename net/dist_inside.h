@@ -123,6 +123,7 @@ struct dist_store {
   int rank;
   neap_roster *roster;
   int servers_up;
+  bool lost;  /* one of the peers, for good */
   int pushes; /* without a reply */
   bool ready;
 };

@@ -146,8 +146,10 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   neap_session *old = NULL;
   int status = NEAP_OK;
   pthread_mutex_lock(&server->lock);
-  if (!server->roster || hello->role != NEAP_WORKER || hello->rank < 0 ||
-      hello->rank >= server->roster->num_workers) {
+  if (!server->roster) {
+    status = NEAP_ETIMEOUT; /* the scheduler has told the worker of us, and not us of the job */
+  } else if (hello->role != NEAP_WORKER || hello->rank < 0 ||
+             hello->rank >= server->roster->num_workers) {
     snprintf(text, size, "it is no worker of this job");
     status = NEAP_EDENIED;
   } else {
