@@ -19,7 +19,7 @@ typedef struct call {
   atomic_int refs; /* the caller's and the peer's */
   bool done;
   int status;
-  char text[1024];
+  char text[NEAP_META_MAX / 2 + 1];
   size_t meta_size, size, room; /* of the reply's meta and payload; of this block's payload */
   uint8_t meta[NEAP_META_MAX];
   uint8_t *payload; /* the reply's, from the allocator */
@@ -133,7 +133,7 @@ static void on_roster(dist_store *store, neap_roster *roster) {
 static void on_notice(void *user, neap_incoming *in) {
   dist_store *store = user;
   neap_roster *roster;
-  if (in->frame.type != NEAP_M_ROSTER || in->placed ||
+  if (in->frame.type != NEAP_M_ROSTER ||
       neap_roster_read(store->context, in->payload, (size_t)in->frame.total, &roster) != NEAP_OK)
     return;
   on_roster(store, roster);
