@@ -49,7 +49,9 @@ int neap_uri_check(const char *uri) {
 bool neap_uri_is_local(const char *uri) {
   const char *part = tcp_part(uri);
   if (!part) return true;
-  return after(part, "127.") || after(part, "localhost:") || after(part, "[::1]:");
+  const char *number = after(part, "127.");
+  if (number) return number[strspn(number, "0123456789.")] == ':'; /* no name that begins so */
+  return after(part, "localhost:") || after(part, "[::1]:");
 }
 
 /* Eight letters that nobody else has. */

@@ -20,7 +20,7 @@ typedef struct call {
   atomic_int refs; /* the caller's and the peer's */
   bool done;
   int status;
-  char text[1024];
+  char text[NEAP_META_MAX / 2 + 1];
   size_t meta_size, size, room; /* of the reply's meta and payload; of this block's payload */
   uint8_t meta[NEAP_META_MAX];
   uint8_t *payload; /* the reply's, from the allocator */
@@ -36,8 +36,14 @@ static void call_drop(call *c) {
   neap_free(c->context, c, sizeof *c);
 }
 
+/* The reply is there, and the request's message is out: what it was sent from is free (P3). */
 static void call_free(neap_request *request) {
-  call_drop((call *)request);
+  call *c = (call *)request;
+  pthread_mutex_lock(&c->lock);
+  c->done = true;
+  pthread_cond_signal(&c->cond);
+  pthread_mutex_unlock(&c->lock);
+  call_drop(c);
 }
 
 static uint8_t *call_place(neap_request *request, uint64_t total) {
@@ -58,15 +64,11 @@ static void call_done(neap_request *request, int status, const char *text, neap_
     status = NEAP_ENOMEM;
     text = "no memory for a reply";
   }
-  pthread_mutex_lock(&c->lock);
   c->status = status;
   snprintf(c->text, sizeof c->text, "%s", text ? text : "");
   if (meta_size) memcpy(c->meta, meta->at, meta_size);
   c->meta_size = meta_size;
   c->size = c->payload ? size : 0;
-  c->done = true;
-  pthread_cond_signal(&c->cond);
-  pthread_mutex_unlock(&c->lock);
 }
 
 static call *call_new(dist_store *store, int type) {
@@ -138,7 +140,7 @@ static void on_roster(dist_store *store, neap_roster *roster) {
 static void on_notice(void *user, neap_incoming *in) {
   dist_store *store = user;
   neap_roster *roster;
-  if (in->frame.type != NEAP_M_ROSTER || in->placed ||
+  if (in->frame.type != NEAP_M_ROSTER ||
       neap_roster_read(store->context, in->payload, (size_t)in->frame.total, &roster) != NEAP_OK)
     return;
   on_roster(store, roster);
@@ -154,7 +156,12 @@ static void on_up(void *user) {
 
 static void on_lost(void *user, int status, const char *text) {
   dist_store *store = user;
-  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", store->rank, text,
+  pthread_mutex_lock(&store->lock);
+  int rank = store->rank;
+  store->lost = true;
+  pthread_cond_broadcast(&store->changed);
+  pthread_mutex_unlock(&store->lock);
+  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
            neap_status_name(status));
 }
 
@@ -253,7 +260,7 @@ static int find_servers(dist_store *store, double until) {
 
 static int wait_for_servers(dist_store *store, double until) {
   pthread_mutex_lock(&store->lock);
-  while (store->servers_up < store->num_servers &&
+  while (store->servers_up < store->num_servers && !store->lost &&
          neap_cond_wait(&store->changed, &store->lock, until)) {
   }
   int up = store->servers_up;
@@ -374,7 +381,8 @@ void neap_dist_leave(neap_store *base) {
   call *c = call_new(store, NEAP_M_LEAVE);
   if (!c) return;
   call_send(store->scheduler, c);
-  (void)call_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5));
+  if (call_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5)) != NEAP_OK)
+    neap_log(store->context, NEAP_LOG_WARN, "worker %d: leaving: %s", store->rank, neap_error());
   call_drop(c);
 }
 

@@ -132,6 +132,7 @@ struct dist_store {
   int rank;
   neap_roster *roster;
   int servers_up;
+  bool lost; /* one of the peers, for good */
   bool ready;
 };
 

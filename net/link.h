@@ -7,14 +7,18 @@
  * side of this interface names: they are not copied.
  *
  * Invariants:
- *   L1  One send and one receive at most are in flight; `busy` counts them. (pump, receive)
+ *   L1  One send and one receive at most are in flight; `busy` counts them. (may_send, receive)
  *   L2  A message is with the link from neap_link_send() until its `done` is called, once. Its
- * memory and its payload's must stay that long. (finish) L3  `closed` is called once, when nothing
- * is in flight any more, every message's `done` and every placed message's `unplace` has been
- * called. No callback comes after it. (settle) L4  link->lock is held for a few list operations,
- * never during a callback or a call of NNG that may block. It comes after every other lock. L5
- * neap_link_free() waits for NNG's threads and so is never called on one of them: links that are
- * closed go to their owner's ticker (ticker.h), which frees them. */
+ *       memory and its payload's must stay that long. (on_sent)
+ *   L3  `closed` is called once, when nothing is in flight any more, every message's `done` and
+ *       every placed message's `unplace` has been called. No callback comes after it. (settle)
+ *   L4  link->lock is held for a few list operations, never during a callback or a call of NNG. It
+ *       comes after every other lock.
+ *   L5  neap_link_free() waits for NNG's threads and so is never called on one of them: links that
+ *       are closed go to their owner's ticker (ticker.h), which frees them.
+ *   L6  NNG forgets an operation that begins on a stream which is being closed: it never ends. So
+ *       whoever has begun one looks again, and ends it by hand. (end_if_closing)
+ *   L7  Who calls a function of a link sees to it that the link is not freed before it returns. */
 #ifndef NEAP_LINK_H
 #define NEAP_LINK_H
 

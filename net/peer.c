@@ -2,6 +2,7 @@
 /* peer.c - requests to a listener, over connections that are made again when they break; see
  * peer.h for the rules. */
 #include "peer.h"
+#include "job.h"
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@ enum {
   GREETING = NEAP_HOST_MAX + 128,
   FEW = 4, /* requests without a reply up to which each leaves at once */
 };
+/* The largest roster. */
+static const uint64_t notice_max = NEAP_NODES_MAX * (uint64_t)(NEAP_HOST_MAX + NEAP_URI_MAX + 32);
 
 enum lane_state { IDLE, DIALING, UP, DEAD /* closed, to be freed by the ticker */ };
 
@@ -334,29 +337,38 @@ static const char *read_welcome(lane *l, neap_reader *r) {
 }
 
 static const char *lane_place(void *user, neap_incoming *in) {
-  neap_peer *peer = ((lane *)user)->peer;
+  lane *l = user;
+  neap_peer *peer = l->peer;
+  if (l->state != UP) return "a large message before the greeting";
+  if (in->frame.type == NEAP_M_ROSTER) {
+    if (in->frame.total > notice_max) return "too large a roster";
+    in->payload = neap_alloc(peer->context, (size_t)in->frame.total);
+    return in->payload ? NULL : "no memory";
+  }
   if (in->frame.type != NEAP_M_REPLY) return "a large message that is no reply";
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   pthread_mutex_unlock(&peer->lock);
-  if (!request) return "a reply that nobody waits for";
-  in->token = request;
-  in->payload = request->place ? request->place(request, in->frame.total) : NULL;
+  /* None: to a request that was sent twice; the second reply is dropped. */
+  if (request && request->place) in->payload = request->place(request, in->frame.total);
   return NULL;
 }
 
+/* A reply's memory is the request's, which is sent again or fails. */
 static void lane_unplace(void *user, neap_incoming *in) {
-  (void)user, (void)in; /* the memory is the request's, which is sent again or fails */
+  if (in->frame.type == NEAP_M_ROSTER)
+    neap_free(((lane *)user)->peer->context, in->payload, (size_t)in->frame.total);
 }
 
 static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   int status = (int)neap_get_u32(r);
-  char text[1024];
+  char text[NEAP_META_MAX / 2 + 1]; /* tracebacks may be long */
   neap_get_text(r, text, sizeof text);
   if (r->bad || status < NEAP_OK || status >= NEAP_NUM_STATUS) return "a damaged reply";
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   if (request) remove_request(peer, request);
+  if (request) peer->down = 0; /* however short its connections live, it is there */
   bool out = request && !request->with_link;
   bool early =
       request && !out && in->frame.total == 0 && keep_early(peer, request, status, text, r);
@@ -389,6 +401,7 @@ static const char *lane_message(void *user, neap_incoming *in) {
   default:
     if (l->state != UP) return "a message before the greeting";
     if (peer->options.notice) peer->options.notice(peer->options.user, in);
+    if (in->placed) lane_unplace(user, in);
     return NULL;
   }
 }
@@ -608,6 +621,8 @@ static int open_peer(neap_peer *peer) {
     l->index = i;
     if (nng_aio_alloc(&l->dial, on_dialed, l))
       return neap_fail(NEAP_ENOMEM, "no memory for a connection");
+    /* A host that drops packets would keep a dial, and with it the end, waiting for minutes. */
+    nng_aio_set_timeout(l->dial, (nng_duration)(500 * peer->options.timeout) + 1);
   }
   return neap_dialer_open(peer->uri, peer->options.job, &peer->dialer);
 }

@@ -98,6 +98,7 @@ static void tell(neap_scheduler *s, member *only) {
     neap_session *session = m->session;
     roster_message *copy = session ? roster_copy(s) : NULL;
     if (copy) neap_session_hold(session);
+    if (session && !copy) s->untold = true; /* again at the next tick */
     pthread_mutex_unlock(&s->lock);
     if (!copy) continue;
     neap_session_send(session, &copy->message);
@@ -283,6 +284,7 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
   bool worker = m && m->session == session && role_of(s, m) == NEAP_WORKER;
+  if (worker && node_of(s, m)->state == NEAP_DIED) worker = false;
   bool passed = worker && number <= m->passed;
   if (worker && !passed) {
     m->waits = true;
@@ -290,8 +292,10 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
     m->request = in->frame.id;
   }
   pthread_mutex_unlock(&s->lock);
-  if (!worker) return "a barrier of no worker";
-  if (passed)
+  if (!worker)
+    neap_session_reply(session, in->frame.id, 0, NEAP_ELOST,
+                       "barrier: this worker was given up, as it gave no sign of life", NULL, 0);
+  else if (passed)
     neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   else
     let_through(s);
@@ -301,7 +305,7 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
 static const char *on_leave(neap_scheduler *s, neap_session *session, neap_incoming *in) {
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
-  if (m && m->session == session) set_state(s, m, NEAP_LEFT);
+  if (m && m->session == session && node_of(s, m)->state == NEAP_ALIVE) set_state(s, m, NEAP_LEFT);
   pthread_mutex_unlock(&s->lock);
   neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   let_through(s);
@@ -323,7 +327,10 @@ static void on_up(void *user, neap_session *session) {
   bool current = m && m->session == session;
   if (current) {
     m->down = 0;
-    if (node_of(s, m)->state == NEAP_DIED) set_state(s, m, NEAP_ALIVE); /* it was only late */
+    /* A server that was only late has its keys still. A worker that was given up stays so: others
+     * went on without it, or were told. */
+    if (node_of(s, m)->state == NEAP_DIED && role_of(s, m) == NEAP_SERVER)
+      set_state(s, m, NEAP_ALIVE);
   }
   pthread_mutex_unlock(&s->lock);
   if (current) tell(s, m);
@@ -376,11 +383,12 @@ static void tick(void *user, double now) {
     set_state(s, m, NEAP_DIED);
     died = true;
   }
-  bool untold = s->untold;
+  bool untold = s->untold, waits = died;
   s->untold = false;
+  for (int i = 0; i < s->roster->num_workers; i++) waits = waits || s->members[i].waits;
   pthread_mutex_unlock(&s->lock);
   if (untold) tell(s, NULL);
-  if (died) let_through(s);
+  if (waits) let_through(s);
 }
 
 /* ---- Beginning and end ----------------------------------------------------------------------- */

@@ -94,15 +94,25 @@ static void on_unplace(void *user, neap_session *session, neap_incoming *in) {
   neap_free(server->context, payload, sizeof *payload);
 }
 
+/* Sets payload to memory; or not, and then the payload is dropped, and the message's reply says
+ * why.
+ */
 static const char *place(neap_server *server, int rank, neap_incoming *in,
                          server_payload *payload) {
   neap_reader r;
   neap_reader_open(&r, in->meta, in->frame.meta);
+  neap_key name;
+  const server_key *key;
   switch (in->frame.type) {
   case NEAP_M_INIT:
   case NEAP_M_PUSH:
     return neap_server_place_value(server, rank, in, &r, payload);
   case NEAP_M_PULL_ROWS:
+    neap_get_key(&r, &name);
+    key = r.bad ? NULL : neap_keys_find(&server->keys, &name);
+    if (!key || !key->info.ndim || in->frame.total / sizeof(int64_t) > (uint64_t)key->info.shape[0])
+      return NULL;
+    break;
   case NEAP_M_PUT_STATE:
     break;
   default:
@@ -110,7 +120,7 @@ static const char *place(neap_server *server, int rank, neap_incoming *in,
   }
   payload->size = (size_t)in->frame.total;
   payload->block = neap_pool_get(server->context->pool, payload->size);
-  return payload->block ? NULL : "no memory";
+  return NULL;
 }
 
 static const char *on_place(void *user, neap_session *session, neap_incoming *in) {
@@ -136,10 +146,12 @@ static const char *on_place(void *user, neap_session *session, neap_incoming *in
 
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out) {
-  bool there = in->payload || !in->frame.total;
-  if (!there || in->frame.total != (uint64_t)info->size * (uint64_t)info->itemsize)
+  if (in->frame.total != (uint64_t)info->size * (uint64_t)info->itemsize)
     return neap_fail(NEAP_EFORMAT, "%llu bytes for an array of %lld elements",
                      (unsigned long long)in->frame.total, (long long)info->size);
+  if (in->frame.total && !in->payload)
+    return neap_fail(NEAP_ENOMEM, "the server has no memory for %llu bytes",
+                     (unsigned long long)in->frame.total);
   server_payload *payload = in->token;
   if (payload && payload->array) {
     *out = payload->array;
@@ -195,6 +207,7 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
       worker->session = session;
       worker->incarnation = hello->incarnation;
       worker->hurried = false;
+      worker->down = 0;
       worker->begun = worker->done = 0;
       neap_session_hold(session);
       neap_session_set_owner(session, worker);
@@ -206,6 +219,46 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
     neap_session_release(old);
   }
   return status;
+}
+
+static void on_up(void *user, neap_session *session) {
+  neap_server *server = user;
+  pthread_mutex_lock(&server->lock);
+  server_worker *worker = neap_session_owner(session);
+  if (worker && worker->session == session) worker->down = 0;
+  pthread_mutex_unlock(&server->lock);
+}
+
+static void on_down(void *user, neap_session *session) {
+  neap_server *server = user;
+  pthread_mutex_lock(&server->lock);
+  server_worker *worker = neap_session_owner(session);
+  if (worker && worker->session == session) worker->down = neap_now();
+  pthread_cond_broadcast(&server->changed);
+  pthread_mutex_unlock(&server->lock);
+}
+
+/* Ends the sessions of workers that were given up: if such a one is only late, it must not go on
+ * where the others went on without it, or were told that it died. */
+static void end_lost_sessions(neap_server *server) {
+  for (int rank = 0;; rank++) {
+    neap_session *session = NULL;
+    pthread_mutex_lock(&server->lock);
+    bool more = server->roster && rank < server->roster->num_workers;
+    server_worker *worker = more ? &server->workers[rank] : NULL;
+    if (worker && worker->session && state_of(server, rank) == NEAP_DIED &&
+        neap_roster_worker(server->roster, rank)->incarnation == worker->incarnation) {
+      session = worker->session;
+      worker->session = NULL;
+      neap_server_forget_worker(server, rank);
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (session) {
+      neap_session_end(session, "it was given up");
+      neap_session_release(session);
+    }
+    if (!more) return;
+  }
 }
 
 /* ---- The scheduler --------------------------------------------------------------------------- */
@@ -238,12 +291,13 @@ static void take_roster(neap_server *server, neap_roster *roster) {
 static void on_notice(void *user, neap_incoming *in) {
   neap_server *server = user;
   neap_roster *roster;
-  if (in->frame.type != NEAP_M_ROSTER || in->placed ||
+  if (in->frame.type != NEAP_M_ROSTER ||
       neap_roster_read(server->context, in->payload, (size_t)in->frame.total, &roster) != NEAP_OK)
     return;
   pthread_mutex_lock(&server->lock);
   take_roster(server, roster);
   pthread_mutex_unlock(&server->lock);
+  end_lost_sessions(server);
 }
 
 static void on_lost(void *user, int status, const char *text) {
@@ -309,11 +363,28 @@ static int send_registration(neap_server *server) {
 
 /* ---- Beginning and end ----------------------------------------------------------------------- */
 
+/* Without a scheduler nobody else tells who died. */
+static void watch_workers(neap_server *server, double now) {
+  bool died = false;
+  pthread_mutex_lock(&server->lock);
+  for (int i = 0; server->fate && server->roster && i < server->roster->num_workers; i++) {
+    const server_worker *worker = &server->workers[i];
+    if (!worker->session || !(worker->down > 0) || now - worker->down < server->options.timeout / 2)
+      continue;
+    neap_roster_worker(server->roster, i)->state = NEAP_DIED;
+    died = true;
+  }
+  if (died) neap_server_recheck(server);
+  pthread_mutex_unlock(&server->lock);
+  if (died) end_lost_sessions(server);
+}
+
 static void tick(void *user, double now) {
   neap_server *server = user;
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
   neap_split_tick(server, now);
+  watch_workers(server, now);
 }
 
 static int start(neap_server *server) {
@@ -325,6 +396,8 @@ static int start(neap_server *server) {
                                   .job = job,
                                   .timeout = job->timeout,
                                   .admit = on_admit,
+                                  .up = on_up,
+                                  .down = on_down,
                                   .place = on_place,
                                   .unplace = on_unplace,
                                   .message = on_message,
@@ -382,13 +455,22 @@ int neap_server_rank(const neap_server *server) {
   return rank;
 }
 
+/* Under the lock: whether a worker is connected. */
+static bool in_use(const neap_server *server) {
+  bool used = false;
+  for (int i = 0; server->roster && i < server->roster->num_workers; i++)
+    used = used || (server->workers[i].session && !(server->workers[i].down > 0));
+  return used;
+}
+
 int neap_server_wait(neap_server *server, double seconds) {
   double until = seconds < 0 ? -1 : neap_now() + seconds;
   pthread_mutex_lock(&server->lock);
-  while (!server->over && !server->fate && neap_cond_wait(&server->changed, &server->lock, until)) {
+  while (!server->over && !(server->fate && !in_use(server)) &&
+         neap_cond_wait(&server->changed, &server->lock, until)) {
   }
   bool over = server->over;
-  int fate = server->fate;
+  int fate = in_use(server) ? NEAP_OK : server->fate;
   pthread_mutex_unlock(&server->lock);
   if (over) return NEAP_OK;
   if (fate) return neap_fail(fate, "%s", server->fate_text);

@@ -111,6 +111,7 @@ typedef struct server_worker {
   int rank;
   neap_session *session; /* held; NULL: none yet */
   uint64_t incarnation;
+  double down;          /* since when it has no connection; 0: it has */
   bool hurried;         /* waits at a barrier: its pushes are answered at once */
   uint64_t begun, done; /* numbers of control requests; the reply to the last one done: */
   int status;

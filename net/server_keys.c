@@ -28,8 +28,10 @@ static int read_sparse(neap_server *server, const neap_array_info *info, uint64_
                        const void *bytes, size_t size, neap_array **out) {
   neap_context *context = server->context;
   size_t row = (size_t)neap_row_size(info) * (size_t)info->itemsize;
-  if (rows > (uint64_t)info->shape[0] || size != rows * (sizeof(int64_t) + row) || (size && !bytes))
+  if (rows > (uint64_t)info->shape[0] || rows > size / sizeof(int64_t) ||
+      size != rows * (sizeof(int64_t) + row))
     return neap_fail(NEAP_EFORMAT, "rows and bytes do not fit together");
+  if (size && !bytes) return neap_fail(NEAP_ENOMEM, "the server has no memory for %zu bytes", size);
   size_t ids_bytes = (size_t)rows * sizeof(int64_t);
   for (uint64_t i = 0; i < rows; i++) {
     int64_t id, before = -1;
@@ -170,10 +172,10 @@ const char *neap_server_place_value(neap_server *server, int rank, neap_incoming
   if (block) {
     payload->size = (size_t)in->frame.total;
     payload->block = neap_pool_get(server->context->pool, payload->size);
-    return payload->block ? NULL : "no memory";
+  } else if (in->frame.total == dense_bytes(&info)) {
+    (void)neap_array_new(server->context, &info, &payload->array);
   }
-  if (in->frame.total != dense_bytes(&info)) return NULL;
-  return neap_array_new(server->context, &info, &payload->array) == NEAP_OK ? NULL : "no memory";
+  return NULL; /* without memory, the reply says so */
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
@@ -262,12 +264,13 @@ static void answer_waits(neap_server *server, server_key *key) {
   }
 }
 
-/* Those who wait for a rank 0 that died. */
+/* Those who wait for a rank 0 that died or left. */
 static void fail_waits(neap_server *server) {
-  if (!neap_server_is_lost(server, 0)) return;
+  if (!neap_server_is_lost(server, 0) && neap_server_counts(server, 0)) return;
   char name[NEAP_NODE_TEXT], text[NEAP_NODE_TEXT + 64];
-  snprintf(text, sizeof text, "init: %s died before it set this key",
-           neap_node_text(server->roster, NEAP_WORKER, 0, name));
+  bool left = neap_roster_worker(server->roster, 0)->state == NEAP_LEFT;
+  snprintf(text, sizeof text, "init: %s %s before it set this key",
+           neap_node_text(server->roster, NEAP_WORKER, 0, name), left ? "left" : "died");
   while (server->waits) {
     server_wait *wait = server->waits;
     server->waits = wait->next;
@@ -665,6 +668,22 @@ static int check_push(neap_server *server, const server_key *key, const push_hea
   return status;
 }
 
+/* While somebody is lost, nothing starts: nobody may run ahead without end, nor wait for a reply
+ * without end. */
+static int check_ahead(neap_server *server, const server_key *key, int rank, uint64_t bytes,
+                       char *text, size_t size) {
+  const server_clock *clock = &key->clocks[rank];
+  if (server->async || !clock->first || clock->bytes + bytes <= AHEAD) return NEAP_OK;
+  for (int i = 0; i < server->roster->num_workers; i++) {
+    if (key->clocks[i].first || !neap_server_is_lost(server, i)) continue;
+    char name[NEAP_KEY_TEXT], node[NEAP_NODE_TEXT];
+    snprintf(text, size, "push: %s waits for a push of %s, which died",
+             neap_key_text(key->key, name), neap_node_text(server->roster, NEAP_WORKER, i, node));
+    return NEAP_ELOST;
+  }
+  return NEAP_OK;
+}
+
 /* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
 static int accept_push(neap_server *server, int rank, neap_incoming *in, const push_head *head,
                        server_key *key) {
@@ -724,6 +743,8 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
     }
     if (head.clock != clock->accepted + 1) return "a PUSH before its predecessor";
     status = check_push(server, key, &head, text, sizeof text);
+    if (status == NEAP_OK)
+      status = check_ahead(server, key, rank, in->frame.total, text, sizeof text);
     if (status == NEAP_OK) {
       status = accept_push(server, rank, in, &head, key);
       if (status == NEAP_OK) {
@@ -744,6 +765,10 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
 /* ---- Who comes and goes ---------------------------------------------------------------------- */
 
 void neap_server_recheck(neap_server *server) {
+  for (int rank = 0; rank < server->roster->num_workers; rank++)
+    for (int other = 0; neap_server_is_lost(server, rank) && other < server->roster->num_workers;
+         other++)
+      neap_server_hurry(server, other); /* what waits for a reply is here, and stays */
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
     if (key->parts > 1)

@@ -198,6 +198,8 @@ static void say(connection *c, neap_message *message, int type, uint8_t *meta, s
 }
 
 static const char *refuse(connection *c, int status, const char *text) {
+  neap_log(c->service->context, NEAP_LOG_WARN, "%s: refused a %s%s%s: %s", c->service->uri,
+           neap_role_name(c->hello.role), c->hello.host[0] ? " on host " : "", c->hello.host, text);
   neap_writer w;
   neap_writer_open(&w, c->answer_meta, sizeof c->answer_meta);
   neap_put_u32(&w, (uint32_t)status);
@@ -461,10 +463,7 @@ static void on_accepted(void *arg) {
   pthread_mutex_lock(&service->lock);
   service->accepting = false;
   pthread_mutex_unlock(&service->lock);
-  if (!error)
-    accept_next(service);
-  else if (error != NNG_ECLOSED && error != NNG_ECANCELED)
-    wake(service); /* short of files perhaps: the ticker tries again */
+  if (!error) accept_next(service); /* else short of files, perhaps: the ticker tries again */
 }
 
 /* ---- By the clock ---------------------------------------------------------------------------- */
