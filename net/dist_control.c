@@ -436,16 +436,6 @@ static int need_dist(neap_store *store, const char *name, dist_store **out) {
   return NEAP_OK;
 }
 
-int neap_store_rank(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->rank : 0;
-}
-int neap_store_num_workers(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->job.num_workers : 1;
-}
-int neap_store_num_servers(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->num_servers : 0;
-}
-
 /* The same numbered request to all servers at once; replies are kept in `calls`. Under
  * store->calls. All are waited for; the first failure counts. */
 static int ask_all(dist_store *store, int type, const double *head, const void *bytes, size_t size,

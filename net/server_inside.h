@@ -3,6 +3,7 @@
  *
  *   server.c          life, sessions, the roster, which message goes where
  *   server_keys.c     keys, their clocks, pushes and rounds
+ *   server_read.c     what INIT and PUSH bring
  *   server_values.c   what goes out: values, rows
  *   server_scripts.c  the thread that turns scripts into programs; optimizers, commands
  *   server_states.c   states of optimizers, both ways; what is going on

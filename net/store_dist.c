@@ -738,3 +738,13 @@ const neap_store_ops neap_store_dist = {
     .written = dist_written,
     .barrier = neap_dist_barrier,
 };
+
+int neap_store_rank(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->rank : 0;
+}
+int neap_store_num_workers(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->job.num_workers : 1;
+}
+int neap_store_num_servers(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->num_servers : 0;
+}
