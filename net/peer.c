@@ -57,7 +57,7 @@ struct neap_peer {
   int fate;    /* a status once the peer is given up */
   bool failed; /* and its requests have been told */
   double down; /* since when there is no connection */
-  double dial_at, backoff;
+  double dial_at, backoff, stall_told;
   char text[TEXT];         /* why the last connection ended; of the fate */
   uint64_t received, sent; /* by links that are gone */
 };
@@ -94,6 +94,7 @@ static neap_request *find(neap_peer *peer, uint64_t id) {
 }
 
 static void append(neap_peer *peer, neap_request *request) {
+  request->since = neap_now();
   request->next = NULL;
   request->previous = peer->last;
   *(peer->last ? &peer->last->next : &peer->requests) = request;
@@ -611,6 +612,19 @@ void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, u
     *sent += out;
   }
   pthread_mutex_unlock(&peer->lock);
+}
+
+bool neap_peer_stalled(neap_peer *peer, double now, double seconds, int *type, double *since) {
+  pthread_mutex_lock(&peer->lock);
+  const neap_request *oldest = peer->requests;
+  bool stalled = oldest && now - oldest->since >= seconds && now - peer->stall_told >= seconds;
+  if (stalled) {
+    peer->stall_told = now;
+    *type = oldest->message.frame.type;
+    *since = now - oldest->since;
+  }
+  pthread_mutex_unlock(&peer->lock);
+  return stalled;
 }
 
 static int open_peer(neap_peer *peer) {

@@ -45,6 +45,7 @@ typedef struct neap_request {
   /* The peer's. */
   struct neap_request *next, *previous;
   neap_peer *peer;
+  double since; /* without a reply since then */
   bool with_link, answered, early;
   uint32_t slot;
   int status; /* of an early reply */
@@ -79,6 +80,9 @@ void neap_peer_fail(neap_peer *peer, int status, const char *text);
 void neap_peer_set_rank(neap_peer *peer, int rank);
 /* Requests without a reply yet, and bytes. */
 void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, uint64_t *sent);
+/* The request that has been without a reply for the longest time, and that for at least `seconds`:
+ * its type, and how long; then not again before that time. False: there is none. */
+bool neap_peer_stalled(neap_peer *peer, double now, double seconds, int *type, double *since);
 /* Closes the connections and fails what is left. Waits for NNG's threads. The ticker must be
  * closed before. */
 void neap_peer_close(neap_peer *peer);

@@ -384,6 +384,10 @@ static void tick(void *user, double now) {
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
   neap_split_tick(server, now);
+  if (now - server->looked >= 1) {
+    server->looked = now;
+    neap_server_log_stalls(server, now);
+  }
   watch_workers(server, now);
 }
 

@@ -74,6 +74,7 @@ typedef struct server_pull {
   struct server_pull *next;
   int type, rank, priority;
   uint64_t request, after;
+  double since; /* waits since then, or since a line in the log said so */
   int64_t *ids; /* PULL_ROWS: relative to the part, ascending; NULL: all */
   int64_t num_ids;
 } server_pull;
@@ -106,6 +107,7 @@ typedef struct server_wait {
   neap_array_info info, whole;
   int rank;
   uint64_t request;
+  double since;
 } server_wait;
 
 typedef struct server_worker {
@@ -131,6 +133,7 @@ struct neap_server {
   neap_others *others;
   neap_joints *joints;
   uint64_t incarnation;
+  double looked;      /* for stalls; the ticker's */
   atomic_int answers; /* replies with a payload, made and not sent yet */
 
   pthread_mutex_t lock; /* guards what follows; comes before the service's and links' locks */
@@ -217,6 +220,9 @@ void neap_server_send_array(neap_server *server, int rank, uint64_t request, nea
 const char *neap_server_get_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_put_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Writes to the log what has been waited for, and for whom, for NEAP_STALL seconds. */
+enum { NEAP_STALL = 10 };
+void neap_server_log_stalls(neap_server *server, double now);
 
 /* ---- server_split.c ---- */
 /* A request to another server; its meta begins with the key and its life. */
