@@ -323,7 +323,8 @@ static int send_registration(neap_server *server) {
   neap_put_u32(&w, (uint32_t)server->options.num_workers);
   neap_put_u32(&w, (uint32_t)server->options.num_servers);
   neap_put_u8(&w, (unsigned)server->options.on_worker_lost);
-  neap_put_text(&w, neap_service_uri(server->service));
+  const char *reach = server->options.advertise_uri;
+  neap_put_text(&w, reach ? reach : neap_service_uri(server->service));
   r->request = (neap_request){.done = registered, .free = registering_free};
   r->request.message.frame.type = NEAP_M_REGISTER;
   r->request.message.frame.meta = (uint32_t)neap_writer_size(&w);
