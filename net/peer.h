@@ -64,7 +64,7 @@ typedef struct neap_peer_options {
   void (*notice)(void *user, neap_incoming *in);          /* what is no reply */
   void (*lost)(void *user, int status, const char *text); /* for good */
   void *user;
-  neap_ticker *const *ticker; /* woken when there is something to do */
+  neap_ticker *ticker; /* woken when there is something to do */
 } neap_peer_options;
 
 int neap_peer_create(neap_context *context, const neap_peer_options *options, neap_peer **out);
@@ -78,7 +78,7 @@ void neap_peer_set_rank(neap_peer *peer, int rank);
 /* Requests without a reply yet, and bytes. */
 void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, uint64_t *sent);
 /* Closes the connections and fails what is left. Waits for NNG's threads. The ticker must be
- * closed before. */
+ * stopped before. */
 void neap_peer_close(neap_peer *peer);
 
 #endif
