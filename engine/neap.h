@@ -604,12 +604,14 @@ typedef struct neap_job_options {
   int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
   const char *secret;     /* proves to the others that this process is of the job; NULL: none,
                            * and then addresses must be on this host */
-  const char *listen_uri; /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *listen_uri; /* servers: where it listens; NULL: like root_uri, any port */
   const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
   const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
   int controller;              /* servers: not 0 if neap_server_command() is called; else commands
                                 * are refused */
+  const char *advertise_uri;   /* servers: where workers reach it, if that is another address than
+                                * it listens at: behind NAT, a proxy, a container's port */
 } neap_job_options;
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);

@@ -102,7 +102,7 @@ static int open_peer(dist_store *store, const char *uri, const char *name, uint6
                                .notice = server ? NULL : on_notice,
                                .lost = on_lost,
                                .user = store,
-                               .ticker = &store->ticker};
+                               .ticker = store->ticker};
   neap_host_name(options.hello.host);
   return neap_peer_create(store->context, &options, out);
 }
@@ -209,9 +209,10 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
   memset(store->answer_sizes, 0, servers * sizeof *store->answer_sizes);
   uint64_t incarnation;
   NEAP_TRY(neap_nonce(&incarnation, sizeof incarnation));
+  NEAP_TRY(neap_ticker_create(store->context, 0.05, tick, store, &store->ticker));
   NEAP_TRY(
       open_peer(store, store->job.root_uri, "the scheduler", incarnation, 1, &store->scheduler));
-  NEAP_TRY(neap_ticker_create(store->context, 0.05, tick, store, &store->ticker));
+  NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
   NEAP_TRY(say_hello(store, until));
   NEAP_TRY(find_servers(store, until));
@@ -306,13 +307,14 @@ void neap_dist_close(neap_store *base) {
     if (store->servers[i]) neap_peer_fail(store->servers[i], NEAP_ECLOSED, "the store was closed");
   while (atomic_load_explicit(&store->works, memory_order_acquire) > 0)
     if (neap_poll(context, 1000) == 0) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-  neap_ticker_close(store->ticker);
+  neap_ticker_stop(store->ticker);
   neap_peer_close(store->scheduler);
   for (int i = 0; store->servers && i < store->num_servers; i++) {
     neap_peer_close(store->servers[i]);
     if (store->answers && store->answers[i])
       neap_free(context, store->answers[i], store->answer_sizes[i] + 1);
   }
+  neap_ticker_close(store->ticker);
   size_t servers = (size_t)store->num_servers;
   neap_free(context, store->servers, servers * sizeof *store->servers);
   neap_free(context, store->answers, servers * sizeof *store->answers);

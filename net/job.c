@@ -40,6 +40,7 @@ int neap_job_check(const neap_job_options *options, int role) {
   if (options->on_worker_lost != NEAP_LOST_FAIL && options->on_worker_lost != NEAP_LOST_CONTINUE)
     return neap_fail(NEAP_EINVAL, "%s: on_worker_lost is %d; there are fail (0) and continue (1)",
                      name, options->on_worker_lost);
+  if (options->advertise_uri) NEAP_TRY(neap_uri_check(options->advertise_uri));
   if (options->bigarray_bound < 1)
     return neap_fail(NEAP_EINVAL, "%s: bigarray_bound is below 1", name);
   return NEAP_OK;
@@ -47,8 +48,8 @@ int neap_job_check(const neap_job_options *options, int role) {
 
 /* The texts of options, by address. */
 static const char **texts_of(neap_job_options *options, int i) {
-  const char **texts[] = {&options->root_uri, &options->secret, &options->listen_uri,
-                          &options->tls_ca, &options->tls_cert};
+  const char **texts[] = {&options->root_uri, &options->secret,   &options->listen_uri,
+                          &options->tls_ca,   &options->tls_cert, &options->advertise_uri};
   return i < (int)(sizeof texts / sizeof *texts) ? texts[i] : NULL;
 }
 

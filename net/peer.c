@@ -410,7 +410,6 @@ static const char *lane_message(void *user, neap_incoming *in) {
 static void lane_closed(void *user, const char *why) {
   lane *l = user;
   neap_peer *peer = l->peer;
-  neap_ticker *ticker = peer->options.ticker ? *peer->options.ticker : NULL;
   pthread_mutex_lock(&peer->lock);
   l->state = DEAD;
   peer->ready = false;
@@ -418,7 +417,7 @@ static void lane_closed(void *user, const char *why) {
   if (!peer->fate) snprintf(peer->text, sizeof peer->text, "%s", why);
   pthread_cond_broadcast(&peer->closed);
   pthread_mutex_unlock(&peer->lock);
-  neap_ticker_wake(ticker);
+  neap_ticker_wake(peer->options.ticker);
 }
 
 static const neap_link_callbacks callbacks = {lane_place, lane_unplace, lane_message, lane_closed};
@@ -589,7 +588,7 @@ void neap_peer_fail(neap_peer *peer, int status, const char *text) {
   pthread_mutex_lock(&peer->lock);
   decide(peer, status, "%s", text);
   pthread_mutex_unlock(&peer->lock);
-  neap_ticker_wake(peer->options.ticker ? *peer->options.ticker : NULL);
+  neap_ticker_wake(peer->options.ticker);
 }
 
 void neap_peer_set_rank(neap_peer *peer, int rank) {
@@ -664,8 +663,6 @@ int neap_peer_create(neap_context *context, const neap_peer_options *options, ne
 
 void neap_peer_close(neap_peer *peer) {
   if (!peer) return;
-  peer->options.ticker = NULL; /* closed already */
-  peer->options.lost = NULL;
   pthread_mutex_lock(&peer->lock);
   decide(peer, NEAP_ECLOSED, "the connection to %s was closed", peer->name);
   pthread_mutex_unlock(&peer->lock);

@@ -65,7 +65,7 @@ typedef struct neap_peer_options {
   void (*notice)(void *user, neap_incoming *in);          /* what is no reply */
   void (*lost)(void *user, int status, const char *text); /* for good */
   void *user;
-  neap_ticker *const *ticker; /* woken when there is something to do */
+  neap_ticker *ticker; /* woken when there is something to do */
 } neap_peer_options;
 
 int neap_peer_create(neap_context *context, const neap_peer_options *options, neap_peer **out);
@@ -84,7 +84,7 @@ void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, u
  * its type, and how long; then not again before that time. False: there is none. */
 bool neap_peer_stalled(neap_peer *peer, double now, double seconds, int *type, double *since);
 /* Closes the connections and fails what is left. Waits for NNG's threads. The ticker must be
- * closed before. */
+ * stopped before. */
 void neap_peer_close(neap_peer *peer);
 
 #endif

@@ -424,6 +424,7 @@ static int start(neap_scheduler *s) {
   s->members = neap_alloc(s->context, (size_t)s->num_members * sizeof *s->members);
   if (!s->members) return NEAP_ENOMEM;
   memset(s->members, 0, (size_t)s->num_members * sizeof *s->members);
+  NEAP_TRY(neap_ticker_create(s->context, 0.05, tick, s, &s->ticker));
   neap_service_options options = {.uri = s->options.root_uri,
                                   .job = &s->options,
                                   .timeout = s->options.timeout,
@@ -434,9 +435,9 @@ static int start(neap_scheduler *s) {
                                   .unplace = on_unplace,
                                   .message = on_message,
                                   .user = s,
-                                  .ticker = &s->ticker};
+                                  .ticker = s->ticker};
   NEAP_TRY(neap_service_create(s->context, &options, &s->service));
-  return neap_ticker_create(s->context, 0.05, tick, s, &s->ticker);
+  return neap_ticker_start(s->ticker);
 }
 
 int neap_scheduler_start(neap_context *context, const neap_job_options *options,
@@ -483,7 +484,7 @@ int neap_scheduler_wait(neap_scheduler *scheduler, double seconds) {
 void neap_scheduler_close(neap_scheduler *s) {
   if (!s) return;
   neap_context *context = s->context;
-  neap_ticker_close(s->ticker);
+  neap_ticker_stop(s->ticker);
   for (int i = 0; s->members && i < s->num_members; i++) {
     pthread_mutex_lock(&s->lock);
     neap_session *session = s->members[i].session;
@@ -494,6 +495,7 @@ void neap_scheduler_close(neap_scheduler *s) {
     neap_session_release(session);
   }
   neap_service_close(s->service);
+  neap_ticker_close(s->ticker);
   neap_free(context, s->members, (size_t)s->num_members * sizeof *s->members);
   neap_roster_close(context, s->roster);
   neap_job_free(context, &s->options);

@@ -352,7 +352,8 @@ static int send_registration(neap_server *server) {
   neap_put_u32(&w, (uint32_t)server->options.num_workers);
   neap_put_u32(&w, (uint32_t)server->options.num_servers);
   neap_put_u8(&w, (unsigned)server->options.on_worker_lost);
-  neap_put_text(&w, neap_service_uri(server->service));
+  const char *reach = server->options.advertise_uri;
+  neap_put_text(&w, reach ? reach : neap_service_uri(server->service));
   r->request = (neap_request){.done = registered, .free = registering_free};
   r->request.message.frame.type = NEAP_M_REGISTER;
   r->request.message.frame.meta = (uint32_t)neap_writer_size(&w);
@@ -396,6 +397,7 @@ static int start(neap_server *server) {
   char beside[NEAP_URI_MAX];
   if (!job->listen_uri) NEAP_TRY(neap_uri_beside(job->root_uri, beside));
   NEAP_TRY(neap_nonce(&server->incarnation, sizeof server->incarnation));
+  NEAP_TRY(neap_ticker_create(server->context, 0.05, tick, server, &server->ticker));
   neap_service_options service = {.uri = job->listen_uri ? job->listen_uri : beside,
                                   .job = job,
                                   .timeout = job->timeout,
@@ -406,7 +408,7 @@ static int start(neap_server *server) {
                                   .unplace = on_unplace,
                                   .message = on_message,
                                   .user = server,
-                                  .ticker = &server->ticker};
+                                  .ticker = server->ticker};
   NEAP_TRY(neap_service_create(server->context, &service, &server->service));
   NEAP_TRY(neap_split_start(server));
   NEAP_TRY(neap_joints_start(server));
@@ -422,11 +424,11 @@ static int start(neap_server *server) {
                             .notice = on_notice,
                             .lost = on_lost,
                             .user = server,
-                            .ticker = &server->ticker};
+                            .ticker = server->ticker};
   neap_host_name(peer.hello.host);
   NEAP_TRY(neap_peer_create(server->context, &peer, &server->scheduler));
   NEAP_TRY(send_registration(server));
-  return neap_ticker_create(server->context, 0.05, tick, server, &server->ticker);
+  return neap_ticker_start(server->ticker);
 }
 
 int neap_server_start(neap_context *context, const neap_job_options *options, neap_server **out) {
@@ -484,7 +486,7 @@ int neap_server_wait(neap_server *server, double seconds) {
 void neap_server_close(neap_server *server) {
   if (!server) return;
   neap_context *context = server->context;
-  neap_ticker_close(server->ticker);
+  neap_ticker_stop(server->ticker);
   neap_peer_close(server->scheduler);
   neap_split_disconnect(server);
   neap_joints_end(server);
@@ -502,6 +504,7 @@ void neap_server_close(neap_server *server) {
   while (atomic_load(&server->answers) > 0)
     if (neap_poll(context, 1000) == 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   neap_service_close(server->service);
+  neap_ticker_close(server->ticker);
   if (server->roster) {
     neap_server_drop_keys(server);
     for (int i = 0; i < server->roster->num_workers; i++)

@@ -111,7 +111,7 @@ static neap_peer *connect_one(neap_server *server, int rank, const neap_node *no
                                          .incarnation = server->registered,
                                          .lanes = 1},
                                .timeout = server->options.timeout,
-                               .ticker = &server->ticker};
+                               .ticker = server->ticker};
   neap_host_name(options.hello.host);
   return neap_peer_create(server->context, &options, &peer) == NEAP_OK ? peer : NULL;
 }

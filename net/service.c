@@ -48,7 +48,7 @@ struct neap_service {
 };
 
 static void wake(neap_service *service) {
-  neap_ticker_wake(service->options.ticker ? *service->options.ticker : NULL);
+  neap_ticker_wake(service->options.ticker);
 }
 
 /* ---- Sessions -------------------------------------------------------------------------------- */
@@ -571,7 +571,6 @@ static bool all_closed(const neap_service *service) {
 
 void neap_service_close(neap_service *service) {
   if (!service) return;
-  service->options.ticker = NULL; /* closed already */
   pthread_mutex_lock(&service->lock);
   service->closing = true;
   pthread_mutex_unlock(&service->lock);

@@ -44,7 +44,7 @@ typedef struct neap_service_options {
   void (*unplace)(void *user, neap_session *session, neap_incoming *in);
   const char *(*message)(void *user, neap_session *session, neap_incoming *in);
   void *user;
-  neap_ticker *const *ticker; /* woken when there is something to do */
+  neap_ticker *ticker; /* woken when there is something to do */
 } neap_service_options;
 
 int neap_service_create(neap_context *context, const neap_service_options *options,
@@ -52,7 +52,7 @@ int neap_service_create(neap_context *context, const neap_service_options *optio
 const char *neap_service_uri(const neap_service *service);
 /* By the owner's ticker. */
 void neap_service_tick(neap_service *service, double now);
-/* Closes all connections and ends all sessions. Waits for NNG's threads. The ticker must be closed
+/* Closes all connections and ends all sessions. Waits for NNG's threads. The ticker must be stopped
  * before. */
 void neap_service_close(neap_service *service);
 
