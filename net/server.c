@@ -302,7 +302,8 @@ static void on_notice(void *user, neap_incoming *in) {
 
 static void on_lost(void *user, int status, const char *text) {
   neap_server *server = user;
-  neap_log(server->context, NEAP_LOG_ERROR, "server: %s", text);
+  int level = status == NEAP_ECLOSED ? NEAP_LOG_DEBUG : NEAP_LOG_ERROR; /* this server's own end */
+  neap_log(server->context, level, "server: %s", text);
   pthread_mutex_lock(&server->lock);
   server->fate = status;
   snprintf(server->fate_text, sizeof server->fate_text, "%s", text);
