@@ -76,7 +76,8 @@ static void run_on(uint64_t cpu) {
 }
 
 static void send_bytes(int fd, uint64_t bytes) {
-  static char buffer[VALUE]; /* zeros */
+  static char buffer[VALUE]; /* written to, so that it is memory and not one page of zeros */
+  if (!buffer[0]) memset(buffer, 1, sizeof buffer);
   while (bytes) {
     ssize_t n = send(fd, buffer, bytes < sizeof buffer ? bytes : sizeof buffer, MSG_NOSIGNAL);
     SYS(n);
