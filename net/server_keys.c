@@ -411,10 +411,7 @@ static void reply_push(neap_server *server, int rank, server_push *push, int sta
 
 /* Starts one update by the oldest pushes of these ranks. */
 static void start(neap_server *server, server_key *key, const int *ranks, int count) {
-  server_push *few[16], **pushes = few;
-  size_t size = (size_t)count * sizeof *pushes;
-  if (count > 16) pushes = neap_alloc(server->context, size);
-  if (!pushes) return; /* at the next push, or change of the roster */
+  server_push *pushes[NEAP_NODES_MAX];
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
   int status = run_update(server, key, pushes, count);
   key->updates++;
@@ -425,7 +422,6 @@ static void start(neap_server *server, server_key *key, const int *ranks, int co
     reply_push(server, ranks[i], pushes[i], status, status ? neap_error() : NULL);
     free_push(server, pushes[i]);
   }
-  if (pushes != few) neap_free(server->context, pushes, size);
 }
 
 /* The ranks whose pushes make the next update: a round in step, or `rank` alone (K2). */
@@ -441,12 +437,8 @@ static int next_round(const neap_server *server, const server_key *key, int *ran
 }
 
 static void start_rounds(neap_server *server, server_key *key) {
-  int few[64], *ranks = few, count;
-  size_t size = (size_t)server->roster->num_workers * sizeof *ranks;
-  if (size > sizeof few) ranks = neap_alloc(server->context, size);
-  if (!ranks) return;
+  int ranks[NEAP_NODES_MAX], count;
   while ((count = next_round(server, key, ranks)) > 0) start(server, key, ranks, count);
-  if (ranks != few) neap_free(server->context, ranks, size);
 }
 
 void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
