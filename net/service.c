@@ -91,9 +91,8 @@ static neap_session *find_session(neap_service *service, uint64_t incarnation) {
 
 void neap_session_send(neap_session *session, neap_message *message) {
   neap_service *service = session->service;
-  size_t size = NEAP_FRAME_HEADER + message->frame.meta + message->sizes[0] + message->sizes[1];
   pthread_mutex_lock(&service->lock);
-  int lane = size <= NEAP_SMALL_MAX ? 0 : session->hello.lanes - 1;
+  int lane = neap_message_light(message) ? 0 : session->hello.lanes - 1;
   connection *c = session->up ? session->lanes[lane] : NULL;
   bool sent = c && neap_link_send(c->link, message);
   pthread_mutex_unlock(&service->lock);
