@@ -63,6 +63,13 @@ void *neap_session_owner(const neap_session *session) {
   return session->owner;
 }
 
+bool neap_session_is_up(const neap_session *session) {
+  pthread_mutex_lock(&session->service->lock);
+  bool up = session->up;
+  pthread_mutex_unlock(&session->service->lock);
+  return up;
+}
+
 void neap_session_hold(neap_session *session) {
   pthread_mutex_lock(&session->service->lock);
   session->refs++;
@@ -271,8 +278,9 @@ static int session_for(neap_service *service, const neap_hello *hello, neap_sess
   return NEAP_OK;
 }
 
-/* Takes the connection into its session (V2); *up when it was the last one missing. NULL, or why
- * not. */
+/* Takes the connection into its session (V2) and welcomes it; *up when it was the last one missing.
+ * All under one lock: what is said on the session goes out after the welcome, and to who was
+ * welcomed, replies do go out. NULL, or why not. */
 static const char *join(connection *c, neap_session *session, bool *up) {
   neap_service *service = c->service;
   connection *old[NEAP_LANES] = {NULL};
@@ -301,7 +309,8 @@ static const char *join(connection *c, neap_session *session, bool *up) {
       service->num_strangers--;
       bool all = true;
       for (int i = 0; i < c->hello.lanes; i++) all = all && session->lanes[i];
-      *up = all;
+      *up = session->up = all;
+      say(c, &c->answer, NEAP_M_WELCOME, c->answer_meta, NEAP_PROOF);
     }
   }
   pthread_mutex_unlock(&service->lock);
@@ -326,17 +335,9 @@ static const char *read_proof(connection *c, neap_reader *r) {
   if (status == NEAP_ETIMEOUT) return "not ready yet"; /* closed; it calls again */
   if (status != NEAP_OK) return refuse(c, status, text);
   bool up;
+  (void)neap_proof(service->options.job->secret, 'l', &c->hello, c->nonce, c->answer_meta);
   const char *wrong = join(c, session, &up);
-  if (!wrong) {
-    (void)neap_proof(service->options.job->secret, 'l', &c->hello, c->nonce, c->answer_meta);
-    say(c, &c->answer, NEAP_M_WELCOME, c->answer_meta, NEAP_PROOF);
-    if (up) {
-      pthread_mutex_lock(&service->lock);
-      session->up = !session->ended;
-      pthread_mutex_unlock(&service->lock);
-      if (service->options.up) service->options.up(service->options.user, session);
-    }
-  }
+  if (up && service->options.up) service->options.up(service->options.user, session);
   neap_session_release(session);
   return wrong;
 }
