@@ -9,7 +9,8 @@
  *
  * Invariants:
  *   V1  A connection belongs to no session before its proof was checked; there are at most
- *       NEAP_STRANGERS of those, each for a few seconds. (on_accepted, neap_service_tick)
+ *       NEAP_STRANGERS of those, each for a few seconds, or less while that many are there.
+ *       (on_accepted, expired)
  *   V2  A session's lanes are of one epoch. A greeting with a higher one closes the older. (join)
  *   V3  Callbacks about one session may come from two threads at once, one a lane.
  *   V4  A session is freed when its owner ended it and its last connection is freed.

@@ -126,7 +126,7 @@ static void server_of(cast *c) {
 }
 
 static void worker_of(cast *c, int i, int rank, const char *count, const char *then) {
-  char text[8];
+  char text[12];
   snprintf(text, sizeof text, "%d", rank);
   process_start(&c->workers[i], "worker", c->uri, c->num_workers, text, c->policy, c->limit, count,
                 then, NULL);
