@@ -490,10 +490,11 @@ NEAP_API int neap_optimizer_carry_over(neap_optimizer *from, neap_optimizer *to)
 /* ---- Stores ------------------------------------------------------------ */
 
 /* Types by exact name: local local_allreduce_cpu local_update_cpu device
- * local_allreduce_device; NEAP_EINVAL lists them. nccl, dist and their like are
- * NEAP_ENOTSUP, with what is missing. */
+ * local_allreduce_device; NEAP_EINVAL lists them. Those of jobs, dist_sync and its like, are
+ * made by neap_store_join(); here they, and nccl, are NEAP_ENOTSUP, with what is missing. */
 NEAP_API int neap_store_create(neap_context *context, const char *type, neap_store **out);
-/* Closing waits for nothing: queued work completes by itself. */
+/* Closing waits for nothing: queued work completes by itself. A store of a job waits until its
+ * pushes are with the servers, and leaves the job. */
 NEAP_API void neap_store_close(neap_store *store);
 NEAP_API const char *neap_store_type(const neap_store *store);
 /* The valid names, by index; NULL past the last. */
@@ -564,7 +565,24 @@ NEAP_API int neap_store_barrier(neap_store *store);
 /* ---- Jobs: stores across processes ------------------------------------- */
 
 /* A job is one scheduler, servers that hold the keys, and workers, each with a store of a dist
- * type. They may start in any order and live in any processes, several in one too. */
+ * type. They may start in any order and live in any processes, several in one too. Of a worker's
+ * store, the functions above do what they say there, and:
+ *
+ *   init      Waits until the key is there. Rank 0's value counts; others wait for it. What is
+ *             there already stays, so that a worker that died may come back and init again.
+ *   push      dist_sync: in rounds. A key's round takes one push of each worker, sums them in
+ *             order of rank, and updates; a worker that pushes again before that is a round
+ *             ahead. dist_async: each push is an update.
+ *             Each push counts exactly once, whatever connection breaks meanwhile; of a worker
+ *             that died in the middle of one, it counts wholly or not at all.
+ *   pull      Waits on the engine, not in the call: `outs` are there when the value after all
+ *             earlier pushes of this worker is, which in dist_sync is that of their rounds.
+ *   barrier   Waits for all workers of the job.
+ *   close     From then on, nobody waits for this worker's pushes.
+ *
+ * Keys of more than bigarray_bound elements are split over all servers, by rows; results are the
+ * same. A worker or server counts as dead when there was no sign of life of it for options.timeout
+ * seconds: who waits for it gets NEAP_ELOST, with its rank and host, as a late error. */
 
 enum neap_lost {
   NEAP_LOST_FAIL = 0, /* a worker that dies fails whatever waits for it, naming it */
@@ -615,6 +633,38 @@ typedef struct neap_job_options {
 } neap_job_options;
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);
+
+enum neap_job_role { NEAP_ROLE_NONE = 0, NEAP_ROLE_WORKER, NEAP_ROLE_SERVER, NEAP_ROLE_SCHEDULER };
+
+/* What the environment says of this process and its job, beside the options. */
+typedef struct neap_job_place {
+  size_t size;        /* sizeof(neap_job_place) */
+  int role;           /* neap_job_role. Set it before the call to what this process is anyway, or to
+                       * NEAP_ROLE_NONE; that again afterwards: it is in no job */
+  int local_rank;     /* among the job's processes on this host; -1: not known */
+  int host_scheduler; /* 1: nobody else is the scheduler, it has to run inside this process */
+  int host_server;    /* 1: so does the job's one server */
+  int log_level;      /* neap_log_level, by NEAP_LOG (error | warn | info | debug); else warn */
+  char root_uri[256]; /* where options.root_uri points to */
+  char how[256];      /* which variables decided, for the log */
+} neap_job_place;
+
+/* Overrides `options` by an environment: NULL-terminated "NAME=value" texts, which must outlive
+ * them; NULL: the process's own. NEAP_EINVAL, naming the variable, when one holds what it cannot
+ * hold, when two contradict each other, and when one is missing.
+ *
+ * Who this process is comes from the first of: NEAP_ROLE NEAP_ROOT_URI NEAP_NUM_WORKERS
+ * NEAP_NUM_SERVERS NEAP_RANK NEAP_LOCAL_RANK; DMLC_ROLE DMLC_NUM_WORKER DMLC_NUM_SERVER
+ * DMLC_PS_ROOT_URI DMLC_PS_ROOT_PORT; the ranks that torchrun, Open MPI, PMIx, PMI, Slurm and
+ * Kubernetes give. These know no roles: the first NEAP_NUM_SERVERS ranks are servers, the others
+ * workers; without NEAP_NUM_SERVERS all are workers, and rank 0 has the server inside it. Rank 0
+ * has the scheduler, at an address that all can derive unless NEAP_ROOT_URI is given. `place` may
+ * be NULL: then nothing of all that is looked at, but only
+ *
+ *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
+ *   NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
+NEAP_API int neap_job_options_env(neap_job_options *options, const char *const *environment,
+                                  neap_job_place *place);
 
 /* The scheduler: listens at root_uri, on threads of its own. It forgets the job when all workers
  * have left, and is then done. */

@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+_Static_assert((int)NEAP_UPDATE_WORKS == (int)NEAP_PROGRAM_WORKS, "an update is one run");
+
 /* Settings that are not simply looked up. */
 enum special { LEARNING_RATE = -2, WD = -3, T = -4, NUM_UPDATE = -5 };
 
@@ -381,7 +383,8 @@ static int base_rate(const neap_optimizer *optimizer, int64_t num_update, double
 }
 
 static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
-                          neap_array *gradient, int priority, neap_work **works, int *count) {
+                          neap_array *gradient, neap_joint *joint, int priority, neap_work **works,
+                          int *count) {
   opt_key *entry = neap_keys_find(&optimizer->keys, key);
   const opt_binding *bound = entry ? &entry->bound[gradient->info.stype] : NULL;
   if (!bound || !bound->program)
@@ -424,7 +427,8 @@ static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, neap_a
                             .settings = settings,
                             .key = entry->hash,
                             .t = (uint64_t)t,
-                            .priority = priority};
+                            .priority = priority,
+                            .joint = joint};
   NEAP_TRY(neap_program_prepare(&call, works, count));
   entry->count = t;
   optimizer->num_update = num_update;
@@ -432,11 +436,21 @@ static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, neap_a
 }
 
 int neap_optimizer_prepare(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
-                           neap_array *gradient, int priority, neap_work **works, int *count) {
+                           neap_array *gradient, neap_joint *joint, int priority, neap_work **works,
+                           int *count) {
   pthread_mutex_lock(&optimizer->lock);
-  int status = prepare_locked(optimizer, key, weight, gradient, priority, works, count);
+  int status = prepare_locked(optimizer, key, weight, gradient, joint, priority, works, count);
   pthread_mutex_unlock(&optimizer->lock);
   return status;
+}
+
+int neap_optimizer_passes(neap_optimizer *optimizer, const neap_key *key, int stype) {
+  pthread_mutex_lock(&optimizer->lock);
+  const opt_key *entry = neap_keys_find(&optimizer->keys, key);
+  const neap_program *program = entry ? entry->bound[stype].program : NULL;
+  int passes = program ? program->plan->num_passes : 0;
+  pthread_mutex_unlock(&optimizer->lock);
+  return passes;
 }
 
 /* ---- Counts -------------------------------------------------------------------------------- */

@@ -18,10 +18,16 @@ int neap_optimizer_check(neap_optimizer *optimizer, const neap_key *key, int sty
  * that the caller submits in that order, or discards. Makes the key's states at its first update.
  * Fails for want of memory only, when neap_optimizer_check() has passed; *count is then as before.
  * A caller that discards takes the counts back by neap_optimizer_set_count(). Devices may differ.
- */
-enum { NEAP_UPDATE_WORKS = 4 };
+ * `joint` (program.h): NULL, or the weight is a part; it is the works' on success, to drop. */
+enum { NEAP_UPDATE_WORKS = 7 };
+typedef struct neap_joint neap_joint;
 int neap_optimizer_prepare(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
-                           neap_array *gradient, int priority, neap_work **works, int *count);
+                           neap_array *gradient, neap_joint *joint, int priority, neap_work **works,
+                           int *count);
+
+/* How many passes the key's program makes over the weight: each but the last ends in sums over all
+ * of it. 0: none is bound. */
+int neap_optimizer_passes(neap_optimizer *optimizer, const neap_key *key, int stype);
 
 /* Drops the key's programs, states and count. */
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key);

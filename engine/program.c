@@ -124,12 +124,15 @@ typedef struct update_job {
   neap_chunk *gradient; /* row-sparse: its rows are known when it runs; else NULL */
   neap_p_run run;
   neap_chunk **chunks; /* `held` of them: what the run must find in place */
+  neap_joint *joint;   /* NULL, or who adds up the sums of all parts of the weight */
+  double joined[NEAP_P_SUMS];
 } update_job;
 
 /* An operation's payload. */
 typedef struct update_pass {
   update_job *job;
   int number;
+  neap_work *work; /* of the addition behind a pass, see run_join() */
 } update_pass;
 
 static void drop_job(void *payload) {
@@ -137,6 +140,7 @@ static void drop_job(void *payload) {
   if (!job || atomic_fetch_sub_explicit(&job->holders, 1, memory_order_acq_rel) != 1) return;
   neap_context *context = job->program->context;
   for (int i = 0; i < job->held; i++) neap_chunk_release(job->chunks[i]);
+  if (job->joint) job->joint->drop(job->joint);
   neap_program_close(job->program);
   if (!job->inside) neap_free(context, job, job->bytes);
 }
@@ -173,6 +177,11 @@ static __attribute__((noinline)) void run_first_with_scalars(const update_job *j
   run_grains(job, &run, 0, part);
 }
 
+/* Whether the sums of this pass are added up with those of other parts, by run_join(). */
+static bool joins(const update_job *job, int pass) {
+  return job->joint && pass + 1 < job->run.plan->num_passes;
+}
+
 static int run_pass(neap_task *task, void *payload) {
   const update_pass *pass = payload;
   update_job *job = pass->job;
@@ -195,8 +204,34 @@ static int run_pass(neap_task *task, void *payload) {
   if (atomic_fetch_sub_explicit(&job->left, 1, memory_order_acq_rel) != 1) return NEAP_OK;
   /* The last part to end: all sums are there, and nobody reads the values any more. */
   if (late) neap_p_run_scalars(&run, 0);
-  neap_p_run_scalars(&run, pass->number + 1);
+  if (!joins(job, pass->number)) neap_p_run_scalars(&run, pass->number + 1);
   atomic_store_explicit(&job->left, job->parts, memory_order_relaxed);
+  return NEAP_OK;
+}
+
+/* ---- Parts of a larger weight -------------------------------------------------------------- */
+
+/* The sums of all parts are there: what the next pass needs of them. */
+static void joined(void *arg, int status, const char *text) {
+  const update_pass *pass = arg;
+  update_job *job = pass->job;
+  if (status == NEAP_OK) {
+    neap_p_run run = local_run(job);
+    run.joined = job->joined;
+    neap_p_run_scalars(&run, pass->number + 1);
+  }
+  neap_work_complete(pass->work, status, text);
+}
+
+/* Between two passes of a joint update: its parts' sums are added up. Whoever does that completes
+ * the operation. */
+static int run_join(neap_task *task, void *payload) {
+  update_pass *pass = payload;
+  update_job *job = pass->job;
+  pass->work = neap_task_work(task);
+  neap_p_run run = local_run(job);
+  int count = neap_p_run_sums(&run, pass->number, job->joined);
+  job->joint->add_up(job->joint, pass->number, job->joined, count, joined, pass);
   return NEAP_OK;
 }
 
@@ -240,6 +275,7 @@ static void fill_job(update_job *job, const neap_program_call *call, size_t valu
   run->partials = run->values + values;
   job->chunks = (neap_chunk **)(run->partials + partials);
   cut_rows(&weight->info, &run->rows, &run->row);
+  run->first = call->joint ? call->joint->first : 0;
   run->seed = mix(atomic_load(&program->context->seed), call->key);
   run->t = call->t;
   run->inputs[0] = neap_array_at_data(weight);
@@ -282,8 +318,9 @@ int neap_program_prepare(const neap_program_call *call, neap_work **works, int *
   if (present_only && parts > SPARSE_PARTS) parts = SPARSE_PARTS;
   if (parts > MOST_PARTS) parts = MOST_PARTS;
   if (parts < 1) parts = 1;
-  bool single = parts == 1 || plan->num_passes > NEAP_PROGRAM_WORKS;
-  int number = single ? 1 : plan->num_passes;
+  bool joint = call->joint && plan->num_passes > 1;
+  bool single = (parts == 1 && !joint) || plan->num_passes > NEAP_PROGRAM_PASSES;
+  int number = single ? 1 : joint ? 2 * plan->num_passes - 1 : plan->num_passes;
 
   /* Sizes are bounded by the program's limits and the weight's own size. */
   size_t values = (size_t)plan->num_values;
@@ -301,7 +338,8 @@ int neap_program_prepare(const neap_program_call *call, neap_work **works, int *
   neap_work *made[NEAP_PROGRAM_WORKS] = {NULL};
   enum { PASS_BYTES = (sizeof(update_pass) + 15) / 16 * 16 };
   for (int i = 0; i < number; i++) {
-    made[i] = neap_work_new(context, "update", run_pass, PASS_BYTES + (shared ? 0 : bytes), 1,
+    neap_fn run = joint && i % 2 ? run_join : run_pass;
+    made[i] = neap_work_new(context, "update", run, PASS_BYTES + (shared ? 0 : bytes), 1,
                             2 + plan->num_states);
     if (!made[i]) {
       int status = neap_error_status();
@@ -318,12 +356,17 @@ int neap_program_prepare(const neap_program_call *call, neap_work **works, int *
   job->single = single;
   job->inside = !shared;
   job->bytes = bytes;
+  job->joint = call->joint;
   atomic_init(&job->holders, number);
   fill_job(job, call, values, partials);
   for (int i = 0; i < number; i++) {
-    *(update_pass *)neap_work_payload(made[i]) = (update_pass){job, i};
+    bool join = joint && i % 2;
+    *(update_pass *)neap_work_payload(made[i]) = (update_pass){job, joint ? i / 2 : i, NULL};
     depend(made[i], call);
-    neap_work_set_parts(made[i], job->parts);
+    if (join)
+      neap_work_set_async(made[i]);
+    else
+      neap_work_set_parts(made[i], job->parts);
     neap_work_set_priority(made[i], call->priority);
     if (single && rows * row < QUICK) neap_work_set_quick(made[i], true);
     works[(*count)++] = made[i];

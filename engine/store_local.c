@@ -219,8 +219,8 @@ static int add_push(neap_store *store, neap_work_list *list, const neap_store_it
     gradient = entry->merge[neap_array_get_info(gradient)->stype];
     NEAP_TRY(add_sum(store, list, item, gradient, priority));
   }
-  return neap_optimizer_prepare(store->optimizer, entry->base.key, entry->value, gradient, priority,
-                                list->works, &list->count);
+  return neap_optimizer_prepare(store->optimizer, entry->base.key, entry->value, gradient, NULL,
+                                priority, list->works, &list->count);
 }
 
 /* Takes back what neap_optimizer_prepare() counted for the first `count` items, which are not to

@@ -197,12 +197,19 @@ typedef struct neap_p_run {
   double *values;   /* plan->num_values; the first num_settings are set by the caller */
   double *scalars;  /* plan->num_scalars, or NULL if there are none; read and written */
   double *partials; /* grains * plan->most_totals */
+  /* Of a part of a larger weight: what neap_p_run_sums() gave for each part, added up. NULL: this
+   * run is all there is. */
+  const double *joined;
 } neap_p_run;
 
 /* For each pass p: scalars(p), then part(p, g) for all grains g in any order and on any
  * threads; at the end scalars(num_passes), which writes the scalars too. */
 void neap_p_run_scalars(neap_p_run *run, int stage);
 void neap_p_run_part(const neap_p_run *run, int pass, int64_t grain);
+/* After pass `pass`: its sums over this run's elements, and behind them the number of elements; as
+ * many as this returns. They add up over the parts of a weight. */
+enum { NEAP_P_SUMS = NEAP_P_REDUCTIONS + 1 };
+int neap_p_run_sums(const neap_p_run *run, int pass, double sums[NEAP_P_SUMS]);
 int64_t neap_p_run_grains(const neap_p_run *run);
 /* The most grains that runs on a weight of this size can have, whatever the gradient. */
 int64_t neap_p_max_grains(const neap_p_plan *plan, int64_t rows, int64_t row);

@@ -47,12 +47,28 @@ static int64_t elements_of(const neap_p_run *run) {
   return (present_only ? run->num_ids : run->rows) * run->row;
 }
 
-static void finish_totals(neap_p_run *run, const neap_p_stage *stage) {
+int neap_p_run_sums(const neap_p_run *run, int pass, double sums[NEAP_P_SUMS]) {
+  const neap_p_stage *stage = &run->plan->stages[pass];
   int64_t grains = neap_p_run_grains(run);
   for (int i = 0; i < stage->num_totals; i++) {
-    double total = 0;
-    for (int64_t g = 0; g < grains; g++) total += run->partials[g * run->plan->most_totals + i];
-    if (stage->totals[i].op == NEAP_P_OP_mean) total /= (double)elements_of(run);
+    sums[i] = 0;
+    for (int64_t g = 0; g < grains; g++) sums[i] += run->partials[g * run->plan->most_totals + i];
+  }
+  sums[stage->num_totals] = (double)elements_of(run);
+  return stage->num_totals + 1;
+}
+
+static void finish_totals(neap_p_run *run, int pass) {
+  const neap_p_stage *stage = &run->plan->stages[pass];
+  double own[NEAP_P_SUMS];
+  const double *sums = run->joined;
+  if (!sums) {
+    neap_p_run_sums(run, pass, own);
+    sums = own;
+  }
+  for (int i = 0; i < stage->num_totals; i++) {
+    double total = sums[i];
+    if (stage->totals[i].op == NEAP_P_OP_mean) total /= sums[stage->num_totals];
     if (stage->totals[i].op == NEAP_P_OP_norm) total = sqrt(total);
     run->values[stage->totals[i].value] = total;
   }
@@ -69,7 +85,7 @@ void neap_p_run_scalars(neap_p_run *run, int number) {
     if (plan->num_constants)
       memcpy(next, plan->constants, (size_t)plan->num_constants * sizeof *next);
   } else {
-    finish_totals(run, stage - 1);
+    finish_totals(run, number - 1);
   }
   for (int i = 0; i < stage->num_scalar; i++) {
     const neap_p_instr *instr = &stage->scalar_code[i];

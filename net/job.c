@@ -121,6 +121,7 @@ static void write_roster(neap_writer *w, const neap_roster *roster) {
   neap_put_u32(w, (uint32_t)roster->num_servers);
   neap_put_u8(w, (unsigned)roster->policy);
   neap_put_u8(w, roster->over);
+  neap_put_u64(w, roster->version);
   for (int i = 0; i < roster->num_workers + roster->num_servers; i++) {
     const neap_node *node = &roster->nodes[i];
     neap_put_u8(w, (unsigned)node->state);
@@ -132,7 +133,7 @@ static void write_roster(neap_writer *w, const neap_roster *roster) {
 
 int neap_roster_write(neap_context *context, const neap_roster *roster, uint8_t **bytes,
                       size_t *size) {
-  size_t room = 16 + nodes_size(roster->num_workers, roster->num_servers);
+  size_t room = 32 + nodes_size(roster->num_workers, roster->num_servers);
   uint8_t *block = neap_alloc(context, room);
   if (!block) return NEAP_ENOMEM;
   neap_writer w;
@@ -156,6 +157,7 @@ int neap_roster_read(neap_context *context, const void *bytes, size_t size, neap
   NEAP_TRY(neap_roster_create(context, (int)workers, (int)servers, &roster));
   roster->policy = (int)neap_get_u8(&r);
   roster->over = neap_get_u8(&r) != 0;
+  roster->version = neap_get_u64(&r);
   for (uint32_t i = 0; i < workers + servers; i++) {
     neap_node *node = &roster->nodes[i];
     node->state = (int)neap_get_u8(&r);

@@ -17,12 +17,15 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STALL = 10 /* seconds */ };
+
 typedef struct member {
   neap_session *session;    /* held; NULL: none */
   double down;              /* since when it has no connection; 0: it has */
   bool waits;               /* at the barrier */
   uint64_t request;         /* the waiting one's id */
   uint64_t barrier, passed; /* the number it waits at; the last that opened for it */
+  double since;             /* waits since then, or since a line in the log said so */
 } member;
 
 struct neap_scheduler {
@@ -117,6 +120,7 @@ static void set_state(neap_scheduler *s, member *m, int state) {
   neap_node *node = node_of(s, m);
   if (node->state == state) return;
   node->state = state;
+  s->roster->version++;
   if (state == NEAP_DIED || state == NEAP_LEFT) m->down = 0;
   bool over = true;
   for (int i = 0; i < s->roster->num_workers; i++) {
@@ -237,7 +241,8 @@ static int admit_node(neap_scheduler *s, neap_session *session, const registrati
   node->incarnation = ++s->incarnations;
   snprintf(node->host, sizeof node->host, "%s", hello->host);
   snprintf(node->uri, sizeof node->uri, "%s", said->uri);
-  if (node->state == NEAP_ALIVE) s->untold = true;
+  s->roster->version++;
+  s->untold = true;
   set_state(s, m, NEAP_ALIVE);
   neap_session_set_owner(session, m);
   *out = m;
@@ -285,6 +290,7 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
   if (worker && node_of(s, m)->state == NEAP_DIED) worker = false;
   bool passed = worker && number <= m->passed;
   if (worker && !passed) {
+    if (!m->waits) m->since = neap_now();
     m->waits = true;
     m->barrier = number;
     m->request = in->frame.id;
@@ -371,6 +377,24 @@ static const char *on_message(void *user, neap_session *session, neap_incoming *
   }
 }
 
+/* Under the lock: who is waited for at a barrier, once it has taken long. */
+static void log_stall(neap_scheduler *s, double now) {
+  int waiting = 0;
+  for (int i = 0; i < s->roster->num_workers; i++) {
+    member *m = &s->members[i];
+    if (!m->waits || now - m->since < STALL) continue;
+    m->since = now;
+    waiting++;
+  }
+  for (int i = 0; waiting && i < s->roster->num_workers; i++) {
+    char text[NEAP_NODE_TEXT];
+    if (!worker_counts(s, i) || s->members[i].waits) continue;
+    neap_log(s->context, NEAP_LOG_WARN, "scheduler: %d workers wait at a barrier for %s%s", waiting,
+             neap_node_text(s->roster, NEAP_WORKER, i, text),
+             neap_roster_worker(s->roster, i)->state == NEAP_AWAITED ? ", which never came" : "");
+  }
+}
+
 static void tick(void *user, double now) {
   neap_scheduler *s = user;
   neap_service_tick(s->service, now);
@@ -385,6 +409,7 @@ static void tick(void *user, double now) {
   bool untold = s->untold, waits = died;
   s->untold = false;
   for (int i = 0; i < s->roster->num_workers; i++) waits = waits || s->members[i].waits;
+  if (waits) log_stall(s, now);
   pthread_mutex_unlock(&s->lock);
   if (untold) tell(s, NULL);
   if (waits) let_through(s);

@@ -54,11 +54,24 @@ static const char *handle(neap_server *server, int rank, neap_incoming *in, neap
   }
 }
 
+/* What another server says. */
+static const char *handle_server(neap_server *server, neap_session *session, neap_incoming *in,
+                                 neap_reader *r) {
+  if (in->frame.type == NEAP_M_SUM) return neap_server_sum(server, session, in, r);
+  pthread_mutex_lock(&server->lock);
+  const char *wrong = neap_split_message(server, in, r);
+  pthread_mutex_unlock(&server->lock);
+  if (!wrong) neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
+  return wrong;
+}
+
 static const char *on_message(void *user, neap_session *session, neap_incoming *in) {
   neap_server *server = user;
   neap_reader r;
   neap_reader_open(&r, in->meta, in->frame.meta);
   server_payload *payload = in->token;
+  if (neap_session_hello(session)->role == NEAP_SERVER)
+    return handle_server(server, session, in, &r);
   pthread_mutex_lock(&server->lock);
   server_worker *worker = neap_session_owner(session);
   const char *wrong = worker && worker->session == session ? handle(server, worker->rank, in, &r)
@@ -112,6 +125,7 @@ static const char *place(neap_server *server, int rank, neap_incoming *in,
 
 static const char *on_place(void *user, neap_session *session, neap_incoming *in) {
   neap_server *server = user;
+  if (neap_session_hello(session)->role == NEAP_SERVER) return "a large message of a server";
   server_payload *payload = neap_alloc(server->context, sizeof *payload);
   if (!payload) return "no memory";
   memset(payload, 0, sizeof *payload);
@@ -151,17 +165,29 @@ int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_ar
 
 /* ---- Sessions -------------------------------------------------------------------------------- */
 
+/* Another server calls, about a key that both have parts of. */
+static int admit_server(neap_server *server, const neap_hello *hello, char *text, size_t size) {
+  pthread_mutex_lock(&server->lock);
+  bool known = server->roster && hello->rank >= 0 && hello->rank < server->roster->num_servers &&
+               hello->incarnation >= neap_roster_server(server->roster, hello->rank)->incarnation;
+  bool early = !server->roster;
+  pthread_mutex_unlock(&server->lock);
+  if (early) return NEAP_ETIMEOUT;
+  if (!known) snprintf(text, size, "it is no server of this job");
+  return known ? NEAP_OK : NEAP_EDENIED;
+}
+
 /* A worker calls (K5). */
 static int on_admit(void *user, const neap_hello *hello, neap_session *session, char *text,
                     size_t size) {
   neap_server *server = user;
   neap_session *old = NULL;
   int status = NEAP_OK;
+  if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
   pthread_mutex_lock(&server->lock);
-  if (!server->roster) {
-    status = NEAP_ETIMEOUT; /* the scheduler has told the worker of us, and not us of the job */
-  } else if (hello->role != NEAP_WORKER || hello->rank < 0 ||
-             hello->rank >= server->roster->num_workers) {
+  if (!server->roster || !neap_split_connect(server)) {
+    status = NEAP_ETIMEOUT; /* the worker heard more from the scheduler than this server did */
+  } else if (hello->rank < 0 || hello->rank >= server->roster->num_workers) {
     snprintf(text, size, "it is no worker of this job");
     status = NEAP_EDENIED;
   } else {
@@ -250,7 +276,7 @@ static int make_workers(neap_server *server, int count) {
 /* Under the lock. */
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
-  if ((old && old->num_workers != roster->num_workers) ||
+  if ((old && (old->num_workers != roster->num_workers || old->version > roster->version)) ||
       (!old && make_workers(server, roster->num_workers) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;
@@ -258,6 +284,7 @@ static void take_roster(neap_server *server, neap_roster *roster) {
   server->roster = roster;
   server->over = server->over || roster->over;
   neap_roster_close(server->context, old);
+  (void)neap_split_connect(server);
   neap_server_recheck(server);
   pthread_cond_broadcast(&server->changed);
 }
@@ -276,7 +303,8 @@ static void on_notice(void *user, neap_incoming *in) {
 
 static void on_lost(void *user, int status, const char *text) {
   neap_server *server = user;
-  neap_log(server->context, NEAP_LOG_ERROR, "server: %s", text);
+  int level = status == NEAP_ECLOSED ? NEAP_LOG_DEBUG : NEAP_LOG_ERROR; /* this server's own end */
+  neap_log(server->context, level, "server: %s", text);
   pthread_mutex_lock(&server->lock);
   server->fate = status;
   snprintf(server->fate_text, sizeof server->fate_text, "%s", text);
@@ -296,7 +324,7 @@ static void registered(neap_request *request, int status, const char *text, neap
   neap_server *server = ((registering *)request)->server;
   (void)in;
   int rank = (int)neap_get_u32(meta);
-  (void)neap_get_u64(meta);
+  uint64_t incarnation = neap_get_u64(meta);
   if (status == NEAP_OK && !neap_reader_done(meta)) status = NEAP_EFORMAT;
   if (status != NEAP_OK) {
     on_lost(server, status, text);
@@ -305,6 +333,8 @@ static void registered(neap_request *request, int status, const char *text, neap
   neap_peer_set_rank(server->scheduler, rank);
   pthread_mutex_lock(&server->lock);
   server->rank = rank;
+  server->registered = incarnation;
+  if (server->roster) (void)neap_split_connect(server);
   pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }
@@ -356,6 +386,11 @@ static void tick(void *user, double now) {
   neap_server *server = user;
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
+  neap_split_tick(server, now);
+  if (now - server->looked >= 1) {
+    server->looked = now;
+    neap_server_log_stalls(server, now);
+  }
   watch_workers(server, now);
 }
 
@@ -377,6 +412,8 @@ static int start(neap_server *server) {
                                   .user = server,
                                   .ticker = server->ticker};
   NEAP_TRY(neap_service_create(server->context, &service, &server->service));
+  NEAP_TRY(neap_split_start(server));
+  NEAP_TRY(neap_joints_start(server));
   NEAP_TRY(neap_scripts_start(server));
   neap_peer_options peer = {.uri = job->root_uri,
                             .job = job,
@@ -453,6 +490,8 @@ void neap_server_close(neap_server *server) {
   neap_context *context = server->context;
   neap_ticker_stop(server->ticker);
   neap_peer_close(server->scheduler);
+  neap_split_disconnect(server);
+  neap_joints_end(server);
   neap_scripts_close(server);
   for (int i = 0; server->workers && i < server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
@@ -475,6 +514,8 @@ void neap_server_close(neap_server *server) {
     neap_free(context, server->workers,
               (size_t)server->roster->num_workers * sizeof *server->workers);
   }
+  neap_joints_close(server);
+  neap_split_close(server);
   neap_roster_close(context, server->roster);
   neap_job_free(context, &server->options);
   pthread_cond_destroy(&server->changed);

@@ -3,9 +3,12 @@
  *
  *   server.c          life, sessions, the roster, which message goes where
  *   server_keys.c     keys, their clocks, pushes and rounds
+ *   server_read.c     what INIT and PUSH bring
  *   server_values.c   what goes out: values, rows
  *   server_scripts.c  the thread that turns scripts into programs; optimizers, commands
  *   server_states.c   states of optimizers, both ways; what is going on
+ *   server_split.c    keys whose parts lie on several servers: one decides for all what is next
+ *   server_joint.c    and adds up sums that go over all parts
  *
  * A key's clock of a worker counts that worker's pushes to it. `accepted` is the last one that is
  * here wholly; `started` the last whose update was handed to the engine. Both only grow, live with
@@ -17,7 +20,8 @@
  *   K1  Of each worker and key, pushes are accepted in the order of their clocks, without a gap.
  *       (neap_server_push)
  *   K2  In step, an update takes the oldest waiting push of each worker, all in order of rank, and
- *       starts when every worker that counts has one. Out of step, each push is an update. (start)
+ *       starts when every worker that counts has one. Out of step, each push is an update. Of a key
+ *       that is split, the home says when, once all parts have what it takes. (start)
  *   K3  What a reply is being sent from is never written: an update finds value->refs above 1, and
  *       works on a copy. (own_value)
  *   K4  Work on a key's arrays is queued under server->lock, and ordered by the engine. Engine
@@ -31,12 +35,15 @@
 #include "../engine/keys.h"
 #include "../engine/optimizer.h"
 #include "../engine/pool.h"
+#include "../engine/program.h"
 #include "job.h"
 #include "peer.h"
 #include "service.h"
 #include <pthread.h>
 
 typedef struct neap_server_scripts neap_server_scripts; /* server_scripts.c */
+typedef struct neap_joints neap_joints;                 /* server_joint.c */
+typedef struct neap_others neap_others;                 /* server_split.c */
 
 /* A value and who reads it. */
 typedef struct server_value {
@@ -48,8 +55,8 @@ typedef struct server_value {
 /* A push that is here and not started yet. */
 typedef struct server_push {
   struct server_push *next;
-  uint64_t clock, request;
-  neap_array *array; /* dense, row-sparse, or the codec's bytes */
+  uint64_t clock, request, incarnation; /* of the worker's process */
+  neap_array *array;                    /* dense, row-sparse, or the codec's bytes */
   const neap_codec *codec;
   float threshold;
   size_t bytes;
@@ -67,9 +74,13 @@ typedef struct server_pull {
   struct server_pull *next;
   int type, rank, priority;
   uint64_t request, after;
+  double since; /* waits since then, or since a line in the log said so */
   int64_t *ids; /* PULL_ROWS: relative to the part, ascending; NULL: all */
   int64_t num_ids;
 } server_pull;
+
+/* What the home of a split key knows of its parts; server_split.c. */
+typedef struct neap_split neap_split;
 
 typedef struct server_key {
   const neap_key *key;         /* the table's */
@@ -79,7 +90,13 @@ typedef struct server_key {
   server_value *value;
   server_pull *pulls, **pulls_end;
   uint64_t updates;
-  char *unbound[2]; /* why no program is bound, by storage type of gradients */
+  /* Of a key that is split: its parts lie on `parts` servers from `home` on. */
+  uint64_t life; /* as `birth`, and the same on all servers */
+  int home, parts, index;
+  uint64_t joint_updates;
+  uint64_t haves, starts; /* HAVEs told to the home, STARTs heard of it */
+  neap_split *split;      /* at its home */
+  char *unbound[2];       /* why no program is bound, by storage type of gradients */
   server_clock clocks[];
 } server_key;
 
@@ -90,6 +107,7 @@ typedef struct server_wait {
   neap_array_info info, whole;
   int rank;
   uint64_t request;
+  double since;
 } server_wait;
 
 typedef struct server_worker {
@@ -112,13 +130,17 @@ struct neap_server {
   neap_peer *scheduler;
   neap_ticker *ticker;
   neap_server_scripts *scripts;
+  neap_others *others;
+  neap_joints *joints;
   uint64_t incarnation;
+  double looked;      /* for stalls; the ticker's */
   atomic_int answers; /* replies with a payload, made and not sent yet */
 
   pthread_mutex_t lock; /* guards what follows; comes before the service's and links' locks */
   pthread_cond_t changed;
   neap_roster *roster; /* NULL until the scheduler sent it */
   int rank;
+  uint64_t registered; /* the incarnation by which the job knows this server */
   bool over;
   int fate; /* the scheduler is gone, or refuses */
   char fate_text[512];
@@ -159,6 +181,12 @@ bool neap_server_is_lost(const neap_server *server, int rank);
 const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_delete(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Starts one update by the oldest waiting pushes of these ranks, in this order. */
+void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count);
+/* Drops what an earlier process of this rank, before `incarnation`, has pushed and is not started,
+ * but the first `keep` of it. */
+void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
+                             uint64_t incarnation);
 /* Where an INIT's or PUSH's large payload goes; payload NULL: nowhere. */
 const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
                                     neap_reader *r, server_payload *payload);
@@ -192,6 +220,55 @@ void neap_server_send_array(neap_server *server, int rank, uint64_t request, nea
 const char *neap_server_get_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_put_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Writes to the log what has been waited for, and for whom, for NEAP_STALL seconds. */
+enum { NEAP_STALL = 10 };
+void neap_server_log_stalls(neap_server *server, double now);
+
+/* ---- server_split.c ---- */
+/* A request to another server; its meta begins with the key and its life. */
+typedef struct neap_outgoing {
+  neap_request request;
+  neap_context *context;
+  void (*done)(struct neap_outgoing *o, int status, const char *text,
+               neap_reader *meta); /* or NULL */
+  /* SUM */
+  double *sums;
+  int count;
+  void (*told)(void *arg, int status, const char *text);
+  void *arg;
+  neap_writer w;
+  uint8_t meta[NEAP_KEY_LENGTH + 1024];
+} neap_outgoing;
+neap_outgoing *neap_outgoing_new(neap_server *server, int type, const neap_key *key, uint64_t life);
+void neap_outgoing_send(neap_server *server, int rank, neap_outgoing *o);
+
+int neap_split_start(neap_server *server);
+void neap_split_tick(neap_server *server, double now);
+void neap_split_disconnect(neap_server *server); /* waits for NNG's threads */
+void neap_split_close(neap_server *server);
+/* Under the lock, as all that follows: connects to the servers that the roster names, and gives up
+ * those that are gone. Whether all are known. */
+bool neap_split_connect(neap_server *server);
+/* At the home, a new key's state; its end. */
+int neap_split_open(neap_server *server, server_key *key);
+void neap_split_drop(neap_server *server, server_key *key);
+/* A push of a split key was accepted. */
+void neap_split_accepted(neap_server *server, server_key *key, int rank);
+/* After a change of the roster. */
+void neap_split_recheck(neap_server *server, server_key *key);
+/* HAVE, START and DROP. */
+const char *neap_split_message(neap_server *server, neap_incoming *in, neap_reader *r);
+
+/* ---- server_joint.c ---- */
+int neap_joints_start(neap_server *server);
+void neap_joints_end(neap_server *server); /* fails what waits */
+void neap_joints_close(neap_server *server);
+/* For one update of a key that is split. NULL: no memory. */
+neap_joint *neap_server_joint(neap_server *server, server_key *key);
+const char *neap_server_sum(neap_server *server, neap_session *session, neap_incoming *in,
+                            neap_reader *r);
+void neap_joints_lost(neap_server *server, const char *text);
+void neap_joints_forget(neap_server *server, const server_key *key);
 
 /* ---- server_scripts.c ---- */
 /* A reply with a number and a payload. Under the lock. */

@@ -5,7 +5,7 @@
 #include "../engine/sparse.h"
 #include "../engine/work_list.h"
 #include "../engine/array_work.h"
-#include "server_inside.h"
+#include "server_read.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -15,160 +15,6 @@ enum { AHEAD = 1 << 20 };
 
 static size_t key_size(const neap_server *server) {
   return sizeof(server_key) + (size_t)server->roster->num_workers * sizeof(server_clock);
-}
-
-static size_t dense_bytes(const neap_array_info *info) {
-  return (size_t)info->size * (size_t)info->itemsize;
-}
-
-/* ---- What messages bring --------------------------------------------------------------------- */
-
-/* A row-sparse array out of its bytes: ids, then values. */
-static int read_sparse(neap_server *server, const neap_array_info *info, uint64_t rows,
-                       const void *bytes, size_t size, neap_array **out) {
-  neap_context *context = server->context;
-  size_t row = (size_t)neap_row_size(info) * (size_t)info->itemsize;
-  if (rows > (uint64_t)info->shape[0] || rows > size / sizeof(int64_t) ||
-      size != rows * (sizeof(int64_t) + row))
-    return neap_fail(NEAP_EFORMAT, "rows and bytes do not fit together");
-  if (size && !bytes) return neap_fail(NEAP_ENOMEM, "the server has no memory for %zu bytes", size);
-  size_t ids_bytes = (size_t)rows * sizeof(int64_t);
-  for (uint64_t i = 0; i < rows; i++) {
-    int64_t id, before = -1;
-    memcpy(&id, (const char *)bytes + i * sizeof id, sizeof id);
-    if (i) memcpy(&before, (const char *)bytes + (i - 1) * sizeof id, sizeof id);
-    if (id <= before || id >= info->shape[0])
-      return neap_fail(NEAP_EFORMAT, "row ids are not ascending, or out of range");
-  }
-  neap_array *array = NULL;
-  NEAP_TRY(neap_sparse_create(context, info->dtype, info->ndim, info->shape, NEAP_CPU, 0, &array));
-  if (rows > 0) {
-    void *values = neap_pool_get(context->pool, rows * row);
-    int64_t *copy = neap_pool_get(context->pool, ids_bytes);
-    if (!values || !copy) {
-      if (values) neap_pool_put(context->pool, values, rows * row);
-      neap_array_close(array);
-      return NEAP_ENOMEM;
-    }
-    memcpy(copy, bytes, ids_bytes);
-    memcpy(values, (const char *)bytes + ids_bytes, rows * row);
-    neap_chunk_set_rows(array->chunk, (int64_t)rows, values, rows * row, copy); /* nobody has it */
-  }
-  *out = array;
-  return NEAP_OK;
-}
-
-typedef struct init_head {
-  bool async, has_value;
-  neap_key key;
-  neap_array_info info, whole;
-  int64_t begin;
-  uint64_t rows;
-} init_head;
-
-static const char *read_init(neap_reader *r, init_head *head) {
-  head->async = neap_get_u8(r) != 0;
-  neap_get_key(r, &head->key);
-  neap_get_info(r, &head->info);
-  neap_get_info(r, &head->whole);
-  head->begin = (int64_t)neap_get_u64(r);
-  head->has_value = neap_get_u8(r) != 0;
-  head->rows = neap_get_u64(r);
-  if (!neap_reader_done(r)) return "a damaged INIT";
-  const neap_array_info *part = &head->info, *whole = &head->whole;
-  bool fits = part->dtype == whole->dtype && part->stype == whole->stype &&
-              part->ndim == whole->ndim && head->begin >= 0;
-  for (int i = 1; fits && i < part->ndim; i++) fits = part->shape[i] == whole->shape[i];
-  if (fits && part->ndim > 0)
-    fits = head->begin <= whole->shape[0] && part->shape[0] <= whole->shape[0] - head->begin;
-  return fits ? NULL : "an INIT whose part is no part of its whole";
-}
-
-enum { DENSE, SPARSE, CODED };
-
-typedef struct push_head {
-  neap_key key;
-  uint64_t birth, clock, rows;
-  unsigned kind;
-  const neap_codec *codec;
-  double threshold;
-} push_head;
-
-static const char *read_push(neap_reader *r, push_head *head) {
-  char codec[32];
-  *head = (push_head){0};
-  neap_get_key(r, &head->key);
-  head->birth = neap_get_u64(r);
-  head->clock = neap_get_u64(r);
-  head->kind = neap_get_u8(r);
-  if (head->kind == SPARSE) head->rows = neap_get_u64(r);
-  if (head->kind == CODED) {
-    neap_get_text(r, codec, sizeof codec);
-    head->threshold = neap_get_f64(r);
-    if (neap_codec_find(codec, &head->threshold, &head->codec) != NEAP_OK)
-      return "a PUSH in an unknown code";
-  }
-  return neap_reader_done(r) && head->kind <= CODED ? NULL : "a damaged PUSH";
-}
-
-static neap_array_info code_info(const push_head *head, const server_key *key) {
-  int64_t bytes = neap_codec_bytes(head->codec, key->info.size);
-  return (neap_array_info){.dtype = NEAP_UINT8,
-                           .device_type = NEAP_CPU,
-                           .ndim = 1,
-                           .itemsize = 1,
-                           .size = bytes,
-                           .shape = {bytes}};
-}
-
-/* What is pushed, as an array of the kind that the head says. */
-static int read_value(neap_server *server, neap_incoming *in, const push_head *head,
-                      const server_key *key, neap_array **out) {
-  neap_array_info info = key->info;
-  info.stype = NEAP_DENSE;
-  if (head->kind == SPARSE)
-    return read_sparse(server, &key->info, head->rows, server_bytes(in), (size_t)in->frame.total,
-                       out);
-  if (head->kind == CODED) info = code_info(head, key);
-  return neap_server_take_array(server, in, &info, out);
-}
-
-const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
-                                    neap_reader *r, server_payload *payload) {
-  (void)rank;
-  neap_array_info info;
-  bool block;
-  if (in->frame.type == NEAP_M_INIT) {
-    init_head head;
-    const char *wrong = read_init(r, &head);
-    if (wrong) return wrong;
-    info = head.info;
-    block = info.stype != NEAP_DENSE;
-    size_t row = info.ndim ? (size_t)neap_row_size(&info) * (size_t)info.itemsize : 0;
-    if (block && in->frame.total > (uint64_t)info.shape[0] * (row + sizeof(int64_t)))
-      return "an INIT of more rows than there are";
-  } else {
-    push_head head;
-    const char *wrong = read_push(r, &head);
-    if (wrong) return wrong;
-    server_key *key = neap_keys_find(&server->keys, &head.key);
-    if (!key || key->birth != head.birth) return NULL; /* read and dropped; the reply says why */
-    info = key->info;
-    info.stype = NEAP_DENSE;
-    if (head.kind == CODED) info = code_info(&head, key);
-    block = head.kind == SPARSE;
-    size_t row = info.ndim ? (size_t)neap_row_size(&info) * (size_t)info.itemsize : 0;
-    if (block &&
-        (!info.ndim || in->frame.total > (uint64_t)info.shape[0] * (row + sizeof(int64_t))))
-      return "a PUSH of more rows than there are";
-  }
-  if (block) {
-    payload->size = (size_t)in->frame.total;
-    payload->block = neap_pool_get(server->context->pool, payload->size);
-  } else if (in->frame.total == dense_bytes(&info)) {
-    (void)neap_array_new(server->context, &info, &payload->array);
-  }
-  return NULL; /* without memory, the reply says so */
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
@@ -184,7 +30,7 @@ server_key *neap_server_find(neap_server *server, const neap_key *key, uint64_t 
 }
 
 /* Whether what one process says of a key is what the others said. */
-static bool fits(const server_key *key, const init_head *head, char *text, size_t size) {
+static bool fits(const server_key *key, const neap_init_head *head, char *text, size_t size) {
   const neap_array_info *is = &key->whole, *got = &head->whole;
   bool same = is->dtype == got->dtype && is->stype == got->stype && neap_same_shape(is, got) &&
               neap_same_shape(&key->info, &head->info) && key->begin == head->begin;
@@ -200,11 +46,12 @@ static bool fits(const server_key *key, const init_head *head, char *text, size_
 }
 
 void neap_server_init_reply(neap_server *server, int rank, uint64_t request, server_key *key) {
-  uint8_t meta[16];
+  uint8_t meta[24];
   neap_writer w;
   neap_writer_open(&w, meta, sizeof meta);
   neap_put_u64(&w, key->birth);
   neap_put_u64(&w, key->clocks[rank].accepted);
+  neap_put_u64(&w, key->life);
   neap_server_reply(server, rank, request, NEAP_OK, NULL, meta, neap_writer_size(&w));
 }
 
@@ -215,7 +62,7 @@ static void free_wait(neap_server *server, server_wait *wait) {
 }
 
 /* An INIT without a value whose key is not there yet. */
-static int add_wait(neap_server *server, int rank, uint64_t request, const init_head *head) {
+static int add_wait(neap_server *server, int rank, uint64_t request, const neap_init_head *head) {
   for (server_wait *w = server->waits; w; w = w->next)
     if (w->rank == rank && w->request == request) return NEAP_OK; /* asked again */
   server_wait *wait = neap_alloc(server->context, sizeof *wait);
@@ -246,7 +93,7 @@ static void answer_waits(neap_server *server, server_key *key) {
       continue;
     }
     *at = wait->next;
-    init_head head = {.info = wait->info, .whole = wait->whole, .begin = key->begin};
+    neap_init_head head = {.info = wait->info, .whole = wait->whole, .begin = key->begin};
     char text[512];
     if (fits(key, &head, text, sizeof text))
       neap_server_init_reply(server, wait->rank, wait->request, key);
@@ -271,7 +118,7 @@ static void fail_waits(neap_server *server) {
   }
 }
 
-static int make_key(neap_server *server, const init_head *head, neap_array *value,
+static int make_key(neap_server *server, const neap_init_head *head, neap_array *value,
                     server_key **out) {
   size_t size = key_size(server);
   server_key *key = neap_alloc(server->context, size);
@@ -281,8 +128,13 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   key->whole = head->whole;
   key->begin = head->begin;
   key->birth = ++server->births;
+  key->life = head->life;
+  key->home = head->home;
+  key->parts = head->parts;
+  key->index = head->index;
   key->pulls_end = &key->pulls;
-  int status = neap_server_value_new(server, value, &key->value);
+  int status = neap_split_open(server, key);
+  if (status == NEAP_OK) status = neap_server_value_new(server, value, &key->value);
   if (status == NEAP_OK) {
     status = neap_keys_add(&server->keys, &head->key, key);
     if (status != NEAP_OK) {
@@ -291,6 +143,7 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
     }
   }
   if (status != NEAP_OK) {
+    neap_split_drop(server, key);
     neap_free(server->context, key, size);
     return status;
   }
@@ -299,17 +152,10 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   return NEAP_OK;
 }
 
-static int init_value(neap_server *server, neap_incoming *in, const init_head *head,
-                      neap_array **out) {
-  if (head->info.stype == NEAP_DENSE) return neap_server_take_array(server, in, &head->info, out);
-  return read_sparse(server, &head->info, head->rows, server_bytes(in), (size_t)in->frame.total,
-                     out);
-}
-
 const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
-  init_head head;
+  neap_init_head head;
   char text[512];
-  const char *wrong = read_init(r, &head);
+  const char *wrong = neap_read_init(r, &head);
   if (wrong) return wrong;
   uint64_t request = in->frame.id;
   if (server->mode_known && server->async != head.async) {
@@ -337,7 +183,7 @@ const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, n
     }
   } else {
     neap_array *value = NULL;
-    status = init_value(server, in, &head, &value);
+    status = neap_read_init_value(server, in, &head, &value);
     if (status == NEAP_OK) {
       status = make_key(server, &head, value, &key);
       if (status != NEAP_OK) neap_array_close(value);
@@ -371,6 +217,8 @@ static void drop_key(neap_server *server, server_key *key) {
     }
   }
   neap_server_drop_pulls(server, key, -1, NEAP_EKEY, "pull: the key was deleted");
+  neap_joints_forget(server, key);
+  neap_split_drop(server, key);
   if (server->optimizer) neap_optimizer_forget(server->optimizer, key->key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
@@ -469,6 +317,12 @@ static int own_value(update *u, int stype, bool keep, server_value **out) {
   return status;
 }
 
+/* Whether an update by such a gradient needs sums from other servers. */
+static bool is_joint(neap_server *server, const server_key *key, int stype) {
+  return key->parts > 1 && server->optimizer &&
+         neap_optimizer_passes(server->optimizer, key->key, stype) > 1;
+}
+
 /* As stores of one process do it, so that the same bits come out. */
 static int make_update(update *u, server_value **value) {
   neap_optimizer *optimizer = u->server->optimizer;
@@ -484,12 +338,35 @@ static int make_update(update *u, server_value **value) {
     NEAP_TRY(temporary(u, stype, &gradient));
     NEAP_TRY(neap_list_add(&u->list, neap_add_n_work(u->count, u->arrays, gradient), 0));
   }
-  return neap_optimizer_prepare(optimizer, u->key->key, (*value)->array, gradient, 0, u->list.works,
-                                &u->list.count);
+  neap_joint *joint = NULL;
+  if (is_joint(u->server, u->key, stype)) {
+    joint = neap_server_joint(u->server, u->key);
+    if (!joint) return NEAP_ENOMEM;
+  }
+  int status = neap_optimizer_prepare(optimizer, u->key->key, (*value)->array, gradient, joint, 0,
+                                      u->list.works, &u->list.count);
+  if (status != NEAP_OK && joint) joint->drop(joint);
+  return status;
+}
+
+/* What is pushed alone, with nothing to update by, is the new value as it is. */
+static bool is_value(const neap_server *server, const server_key *key, const server_push *push) {
+  return !server->optimizer && !push->codec &&
+         neap_array_get_info(push->array)->stype == key->info.stype;
+}
+
+static int become_value(neap_server *server, server_key *key, server_push *push) {
+  server_value *value = NULL;
+  NEAP_TRY(neap_server_value_new(server, push->array, &value));
+  push->array = NULL;
+  neap_server_value_drop(key->value);
+  key->value = value;
+  return NEAP_OK;
 }
 
 /* Queues the update by these pushes; fails for want of memory only. */
 static int run_update(neap_server *server, server_key *key, server_push *const *pushes, int count) {
+  if (count == 1 && is_value(server, key, pushes[0])) return become_value(server, key, pushes[0]);
   update u = {.server = server, .key = key, .count = count};
   size_t arrays = (size_t)count * sizeof(neap_array *), made = arrays + 2 * sizeof(neap_array *);
   u.arrays = neap_alloc(server->context, arrays);
@@ -534,10 +411,7 @@ static void reply_push(neap_server *server, int rank, server_push *push, int sta
 
 /* Starts one update by the oldest pushes of these ranks. */
 static void start(neap_server *server, server_key *key, const int *ranks, int count) {
-  server_push *few[16], **pushes = few;
-  size_t size = (size_t)count * sizeof *pushes;
-  if (count > 16) pushes = neap_alloc(server->context, size);
-  if (!pushes) return; /* at the next push, or change of the roster */
+  server_push *pushes[NEAP_NODES_MAX];
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
   int status = run_update(server, key, pushes, count);
   key->updates++;
@@ -548,7 +422,6 @@ static void start(neap_server *server, server_key *key, const int *ranks, int co
     reply_push(server, ranks[i], pushes[i], status, status ? neap_error() : NULL);
     free_push(server, pushes[i]);
   }
-  if (pushes != few) neap_free(server->context, pushes, size);
 }
 
 /* The ranks whose pushes make the next update: a round in step, or `rank` alone (K2). */
@@ -564,32 +437,54 @@ static int next_round(const neap_server *server, const server_key *key, int *ran
 }
 
 static void start_rounds(neap_server *server, server_key *key) {
-  int few[64], *ranks = few, count;
-  size_t size = (size_t)server->roster->num_workers * sizeof *ranks;
-  if (size > sizeof few) ranks = neap_alloc(server->context, size);
-  if (!ranks) return;
+  int ranks[NEAP_NODES_MAX], count;
   while ((count = next_round(server, key, ranks)) > 0) start(server, key, ranks, count);
-  if (ranks != few) neap_free(server->context, ranks, size);
+}
+
+void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
+  start(server, key, ranks, count);
+}
+
+void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
+                             uint64_t incarnation) {
+  server_clock *clock = &key->clocks[rank];
+  uint64_t *before = &clock->started; /* the clock that stands for what is dropped, too */
+  for (server_push **at = &clock->first; *at;) {
+    server_push *push = *at;
+    bool kept = push->incarnation >= incarnation || keep > 0;
+    if (kept) {
+      if (push->incarnation < incarnation) keep--;
+      before = &push->clock;
+      at = &push->next;
+      continue;
+    }
+    *at = push->next;
+    *before = push->clock;
+    clock->bytes -= push->bytes;
+    free_push(server, push);
+  }
+  clock->last = NULL;
+  for (server_push *push = clock->first; push; push = push->next) clock->last = push;
 }
 
 /* Why this push cannot be applied; NEAP_OK if it can. */
-static int check_push(neap_server *server, const server_key *key, const push_head *head, char *text,
-                      size_t size) {
+static int check_push(neap_server *server, const server_key *key, const neap_push_head *head,
+                      char *text, size_t size) {
   char name[NEAP_KEY_TEXT];
-  neap_key_text(key->key, name);
-  int stype = head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE;
+  int stype = head->kind == NEAP_PUSH_SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE;
   if (stype == NEAP_DENSE && key->info.stype != NEAP_DENSE) {
-    snprintf(text, size, "push: %s: a dense array where row_sparse is stored", name);
+    snprintf(text, size, "push: %s: a dense array where row_sparse is stored",
+             neap_key_text(key->key, name));
     return NEAP_ESTYPE;
   }
   if (!server->optimizer && server->async) {
     snprintf(text, size, "push: %s: a dist_async store needs an optimizer: set_optimizer first",
-             name);
+             neap_key_text(key->key, name));
     return NEAP_EINVAL;
   }
   if (!server->optimizer) return NEAP_OK;
   if (key->unbound[stype]) {
-    snprintf(text, size, "push: %s: %s", name, key->unbound[stype]);
+    snprintf(text, size, "push: %s: %s", neap_key_text(key->key, name), key->unbound[stype]);
     return NEAP_EINVAL;
   }
   int status = neap_optimizer_check(server->optimizer, key->key, stype);
@@ -614,10 +509,10 @@ static int check_ahead(neap_server *server, const server_key *key, int rank, uin
 }
 
 /* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
-static int accept_push(neap_server *server, int rank, neap_incoming *in, const push_head *head,
+static int accept_push(neap_server *server, int rank, neap_incoming *in, const neap_push_head *head,
                        server_key *key) {
   neap_array *array = NULL;
-  NEAP_TRY(read_value(server, in, head, key, &array));
+  NEAP_TRY(neap_read_push_value(server, in, head, key, &array));
   server_push *push = neap_alloc(server->context, sizeof *push);
   if (!push) {
     neap_array_close(array);
@@ -626,6 +521,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   server_clock *clock = &key->clocks[rank];
   *push = (server_push){.clock = head->clock,
                         .request = in->frame.id,
+                        .incarnation = server->workers[rank].incarnation,
                         .array = array,
                         .codec = head->codec,
                         .threshold = (float)head->threshold,
@@ -636,7 +532,9 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
   if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
-  if (server->async)
+  if (key->parts > 1)
+    neap_split_accepted(server, key, rank);
+  else if (server->async)
     start(server, key, &rank, 1);
   else
     start_rounds(server, key);
@@ -644,7 +542,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
 }
 
 /* A push that was here before: its reply was lost, or is still to come. */
-static void reply_again(neap_server *server, int rank, const push_head *head, server_key *key,
+static void reply_again(neap_server *server, int rank, const neap_push_head *head, server_key *key,
                         uint64_t request) {
   for (server_push *push = key->clocks[rank].first; push; push = push->next)
     if (push->clock == head->clock && !push->replied) {
@@ -655,9 +553,9 @@ static void reply_again(neap_server *server, int rank, const push_head *head, se
 }
 
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
-  push_head head;
-  char text[1024] = "";
-  const char *wrong = read_push(r, &head);
+  neap_push_head head;
+  char text[1024];
+  const char *wrong = neap_read_push(r, &head);
   if (wrong) return wrong;
   server_key *key = neap_server_find(server, &head.key, head.birth, text, sizeof text);
   int status = key ? NEAP_OK : NEAP_EKEY;
@@ -697,7 +595,10 @@ void neap_server_recheck(neap_server *server) {
       neap_server_hurry(server, other); /* what waits for a reply is here, and stays */
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    if (!server->async) start_rounds(server, key);
+    if (key->parts > 1)
+      neap_split_recheck(server, key);
+    else if (!server->async)
+      start_rounds(server, key);
     neap_server_answer_pulls(server, key);
   }
   fail_waits(server);

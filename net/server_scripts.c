@@ -134,7 +134,7 @@ static void finish(neap_server *server, const job *j, int status, const char *te
 typedef struct binding {
   neap_key key;
   neap_array_info whole;
-  int stype;
+  int stype, parts;
   uint64_t birth;
   char *errors[2];
   char text[NEAP_KEY_LENGTH + 1];
@@ -148,6 +148,7 @@ static void copy_binding(const server_key *key, binding *b) {
   }
   b->whole = key->whole;
   b->stype = key->info.stype;
+  b->parts = key->parts;
   b->birth = key->birth;
   b->errors[0] = b->errors[1] = NULL;
 }
@@ -165,6 +166,15 @@ static int bind_both(neap_server *server, void *script, neap_optimizer *optimize
     if (status == NEAP_OK && !neap_optimizer_bound(optimizer, &b->key, stype)) {
       status = NEAP_EFAILED;
       snprintf(text, sizeof text, "no program came out of the script");
+    }
+    int passes = status == NEAP_OK ? neap_optimizer_passes(optimizer, &b->key, stype) : 0;
+    if (b->parts > 1 && passes > NEAP_PROGRAM_PASSES) {
+      status = NEAP_ENOTSUP;
+      snprintf(text, sizeof text,
+               "sums over the whole key that depend on each other, %d deep, where the key is "
+               "split over servers; up to %d are possible: raise bigarray_bound "
+               "(NEAP_BIGARRAY_BOUND) so that it is not split",
+               passes - 1, NEAP_PROGRAM_PASSES - 1);
     }
     if (status == NEAP_OK) continue;
     b->errors[stype] = neap_strdup(server->context, text);

@@ -369,6 +369,7 @@ const char *neap_server_pull(neap_server *server, int rank, neap_incoming *in, n
   drop_pull(server, key, rank, in->frame.id); /* asked again, on another connection */
   *key->pulls_end = pull;
   key->pulls_end = &pull->next;
+  if (key->clocks[rank].started < after) pull->since = neap_now();
   neap_server_answer_pulls(server, key);
   return NULL;
 }

@@ -99,9 +99,8 @@ static neap_session *find_session(neap_service *service, uint64_t incarnation) {
 
 void neap_session_send(neap_session *session, neap_message *message) {
   neap_service *service = session->service;
-  size_t size = NEAP_FRAME_HEADER + message->frame.meta + message->sizes[0] + message->sizes[1];
   pthread_mutex_lock(&service->lock);
-  int lane = size <= NEAP_SMALL_MAX ? 0 : session->hello.lanes - 1;
+  int lane = neap_message_light(message) ? 0 : session->hello.lanes - 1;
   connection *c = session->up ? session->lanes[lane] : NULL;
   bool sent = c && neap_link_send(c->link, message);
   pthread_mutex_unlock(&service->lock);
@@ -280,8 +279,7 @@ static int session_for(neap_service *service, const neap_hello *hello, neap_sess
 }
 
 /* Takes the connection into its session (V2) and welcomes it; *up when it was the last one missing.
- * All under one lock: what is said on the session goes out after the welcome, and to who was
- * welcomed, replies do go out. NULL, or why not. */
+ * NULL, or why not. */
 static const char *join(connection *c, neap_session *session, bool *up) {
   neap_service *service = c->service;
   connection *old[NEAP_LANES] = {NULL};
@@ -310,8 +308,10 @@ static const char *join(connection *c, neap_session *session, bool *up) {
       service->num_strangers--;
       bool all = true;
       for (int i = 0; i < c->hello.lanes; i++) all = all && session->lanes[i];
-      *up = session->up = all;
+      /* In one, under the lock: whoever is welcome may ask at once, and is answered only while the
+       * session is up; and nothing may come before its welcome. */
       say(c, &c->answer, NEAP_M_WELCOME, c->answer_meta, NEAP_PROOF);
+      *up = session->up = all;
     }
   }
   pthread_mutex_unlock(&service->lock);
@@ -333,12 +333,12 @@ static const char *read_proof(connection *c, neap_reader *r) {
   neap_session *session;
   char text[256] = "";
   int status = session_for(service, &c->hello, &session, text, sizeof text);
-  if (status == NEAP_ETIMEOUT) return "not ready yet"; /* closed; it calls again */
+  if (status == NEAP_ETIMEOUT) return "it came too early";
   if (status != NEAP_OK) return refuse(c, status, text);
   bool up;
   (void)neap_proof(service->options.job->secret, 'l', &c->hello, c->nonce, c->answer_meta);
   const char *wrong = join(c, session, &up);
-  if (up && service->options.up) service->options.up(service->options.user, session);
+  if (!wrong && up && service->options.up) service->options.up(service->options.user, session);
   neap_session_release(session);
   return wrong;
 }

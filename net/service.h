@@ -34,7 +34,8 @@ typedef struct neap_service_options {
   double timeout;              /* without a sign of life a connection is closed after half of it */
   /* Called without locks, from any thread; must not wait. */
   /* A process calls for the first time: a status, and a text of `size` bytes for it when it is not
-   * NEAP_OK. NEAP_ETIMEOUT: not yet; it is to call again. May set the session's owner. */
+   * NEAP_OK. NEAP_ETIMEOUT: not yet; it is not refused, and will call again. May set the session's
+   * owner. */
   int (*admit)(void *user, const neap_hello *hello, neap_session *session, char *text, size_t size);
   /* All lanes of a session are there, again perhaps; the last is gone. */
   void (*up)(void *user, neap_session *session);

@@ -4,18 +4,9 @@
 #include <string.h>
 
 static const char *const names[NEAP_NUM_MESSAGES] = {
-    [NEAP_M_HELLO] = "HELLO",         [NEAP_M_CHALLENGE] = "CHALLENGE",
-    [NEAP_M_PROOF] = "PROOF",         [NEAP_M_WELCOME] = "WELCOME",
-    [NEAP_M_REFUSED] = "REFUSED",     [NEAP_M_PING] = "PING",
-    [NEAP_M_REPLY] = "REPLY",         [NEAP_M_REGISTER] = "REGISTER",
-    [NEAP_M_BARRIER] = "BARRIER",     [NEAP_M_LEAVE] = "LEAVE",
-    [NEAP_M_ROSTER] = "ROSTER",       [NEAP_M_INIT] = "INIT",
-    [NEAP_M_PUSH] = "PUSH",           [NEAP_M_PULL] = "PULL",
-    [NEAP_M_PULL_ROWS] = "PULL_ROWS", [NEAP_M_DELETE] = "DELETE",
-    [NEAP_M_FENCE] = "FENCE",         [NEAP_M_OPTIMIZER] = "OPTIMIZER",
-    [NEAP_M_SETTINGS] = "SETTINGS",   [NEAP_M_GET_OPTIMIZER] = "GET_OPTIMIZER",
-    [NEAP_M_COMMAND] = "COMMAND",     [NEAP_M_GET_STATE] = "GET_STATE",
-    [NEAP_M_PUT_STATE] = "PUT_STATE", [NEAP_M_STATS] = "STATS",
+#define NEAP_MESSAGE(name) [NEAP_M_##name] = #name,
+#include "messages.def"
+#undef NEAP_MESSAGE
 };
 
 const char *neap_message_name(int type) {

@@ -34,39 +34,15 @@ enum {
   NEAP_META_MAX = 8192,
   NEAP_SLICE_MAX = 1 << 20,
   NEAP_SMALL_MAX = 64 << 10, /* a message up to this, all told, is taken from the read buffer */
+  NEAP_LIGHT_MAX = 64 << 10, /* a payload up to this goes by a lane that large ones do not block */
 };
 #define NEAP_TOTAL_MAX ((uint64_t)1 << 40) /* bytes of one payload */
 
 enum neap_message_type {
-  /* Greeting; see greet.h. */
-  NEAP_M_HELLO = 1,
-  NEAP_M_CHALLENGE,
-  NEAP_M_PROOF,
-  NEAP_M_WELCOME,
-  NEAP_M_REFUSED,
-  /* Either way, at any time. */
-  NEAP_M_PING,
-  NEAP_M_REPLY, /* meta: i32 status, text; then by request */
-  /* To the scheduler. */
-  NEAP_M_REGISTER,
-  NEAP_M_BARRIER,
-  NEAP_M_LEAVE,
-  /* From the scheduler, without an answer. */
-  NEAP_M_ROSTER,
-  /* To a server. */
-  NEAP_M_INIT,
-  NEAP_M_PUSH,
-  NEAP_M_PULL,
-  NEAP_M_PULL_ROWS,
-  NEAP_M_DELETE,
-  NEAP_M_FENCE,
-  NEAP_M_OPTIMIZER,
-  NEAP_M_SETTINGS,
-  NEAP_M_GET_OPTIMIZER,
-  NEAP_M_COMMAND,
-  NEAP_M_GET_STATE,
-  NEAP_M_PUT_STATE,
-  NEAP_M_STATS,
+  NEAP_M_NONE = 0,
+#define NEAP_MESSAGE(name) NEAP_M_##name,
+#include "messages.def"
+#undef NEAP_MESSAGE
   NEAP_NUM_MESSAGES
 };
 const char *neap_message_name(int type); /* "PUSH"; "?" for none */

@@ -261,6 +261,26 @@ describe('examples/fashion_mnist.lua', function()
     end
   end)
 
+  it('gives the same bits in two processes of one device as in one of two', function()
+    local neap_program = os.getenv('NEAP_PROGRAM') or here .. 'build/release/neap'
+    local function launched(options)
+      local out = new_folder()
+      local pipe = io.popen(('NEAP_TIMEOUT=60 NEAP_NUM_THREADS=1 %s launch -n 2 -s 2 luajit %s ' ..
+        '--data %s --out %s %s %s 2>&1; echo "status $?"'):format(neap_program, PROGRAM, small, out,
+        SHORT, options))
+      local output, status = pipe:read('*a'):match('^(.*)status (%d+)\n$')
+      pipe:close()
+      assert.equal('0', status, output)
+      local _, times = output:gsub('epoch 2/2  loss', '')
+      assert.equal(1, times, output) -- rank 0 speaks for both
+      return read(out .. '/weights.safetensors')
+    end
+    assert.truthy(trained(SHORT .. '--devices 2') == launched('--devices 1 --kv dist_sync'))
+    assert.truthy(trained(SHORT .. '--devices 2 --kv device --compress 2bit --threshold 0.01') ==
+      launched('--devices 1 --kv dist_sync --compress 2bit --threshold 0.01'))
+    launched('--devices 1 --kv dist_async --compress 2bit')
+  end)
+
   it('trains the same network on one device and on four, but for rounding', function()
     local function load(devices)
       local _, _, out = trained(SHORT .. '--devices ' .. devices)
@@ -306,6 +326,9 @@ describe('examples/fashion_mnist.lua', function()
       ['--seed x'] = "--seed: 'x' is no whole number",
       ['--kv lokal'] = "unknown store type 'lokal'",
       ['--kv nccl'] = 'nccl',
+      ['--kv dist_sync'] = 'neap launch -n 2 -s 1 luajit train.lua',
+      ['--compress 3bit'] = "'3bit' is none of none, 2bit, 1bit",
+      ['--compress 2bit'] = 'local',
       ['--optimizer nope'] = 'nope',
       ['--out /proc/self/x'] = '/proc/self/x',
       ['--out ' .. small .. '/train-labels-idx1-ubyte.gz'] = 'is a file where a folder',

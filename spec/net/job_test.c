@@ -48,7 +48,7 @@ int main(void) {
   with(1, 1, "tcp://127.0.0.1:0");
   with(2, 1, "tcp://127.0.0.1:0");
   with(4, 3, "tcp://127.0.0.1:0");
-  char path[64]; /* of our own: others may run the same test */
+  char path[64]; /* other builds' tests run beside this one */
   snprintf(path, sizeof path, "ipc:///tmp/neap-job-test-%ld", (long)getpid());
   with(2, 2, path);
   with(2, 2, "inproc://job-test");
