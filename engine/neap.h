@@ -614,6 +614,38 @@ typedef struct neap_job_options {
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);
 
+enum neap_job_role { NEAP_ROLE_NONE = 0, NEAP_ROLE_WORKER, NEAP_ROLE_SERVER, NEAP_ROLE_SCHEDULER };
+
+/* What the environment says of this process and its job, beside the options. */
+typedef struct neap_job_place {
+  size_t size;        /* sizeof(neap_job_place) */
+  int role;           /* neap_job_role. Set it before the call to what this process is anyway, or to
+                       * NEAP_ROLE_NONE; that again afterwards: it is in no job */
+  int local_rank;     /* among the job's processes on this host; -1: not known */
+  int host_scheduler; /* 1: nobody else is the scheduler, it has to run inside this process */
+  int host_server;    /* 1: so does the job's one server */
+  int log_level;      /* neap_log_level, by NEAP_LOG (error | warn | info | debug); else warn */
+  char root_uri[256]; /* where options.root_uri points to */
+  char how[256];      /* which variables decided, for the log */
+} neap_job_place;
+
+/* Overrides `options` by an environment: NULL-terminated "NAME=value" texts, which must outlive
+ * them; NULL: the process's own. NEAP_EINVAL, naming the variable, when one holds what it cannot
+ * hold, when two contradict each other, and when one is missing.
+ *
+ * Who this process is comes from the first of: NEAP_ROLE NEAP_ROOT_URI NEAP_NUM_WORKERS
+ * NEAP_NUM_SERVERS NEAP_RANK NEAP_LOCAL_RANK; DMLC_ROLE DMLC_NUM_WORKER DMLC_NUM_SERVER
+ * DMLC_PS_ROOT_URI DMLC_PS_ROOT_PORT; the ranks that torchrun, Open MPI, PMIx, PMI, Slurm and
+ * Kubernetes give. These know no roles: the first NEAP_NUM_SERVERS ranks are servers, the others
+ * workers; without NEAP_NUM_SERVERS all are workers, and rank 0 has the server inside it. Rank 0
+ * has the scheduler, at an address that all can derive unless NEAP_ROOT_URI is given. `place` may
+ * be NULL: then nothing of all that is looked at, but only
+ *
+ *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
+ *   NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
+NEAP_API int neap_job_options_env(neap_job_options *options, const char *const *environment,
+                                  neap_job_place *place);
+
 /* The scheduler: listens at root_uri, on threads of its own. It forgets the job when all workers
  * have left, and is then done. */
 NEAP_API int neap_scheduler_start(neap_context *context, const neap_job_options *options,

@@ -2,9 +2,11 @@
 --- Trains a multilayer perceptron on Fashion-MNIST, data-parallel, through a Neap store.
 --
 --   luajit examples/fashion_mnist.lua --help
+--   neap launch -n 2 luajit examples/fashion_mnist.lua --kv dist_sync --devices 1
 --
 -- Each batch is split over some devices, whose gradients the store adds up. On one machine with
--- one processor the devices are logical ones; the program would be the same with others.
+-- one processor the devices are logical ones; the program would be the same with others. Of several
+-- workers each takes its share of every batch; rank 0 speaks and saves for all.
 --
 -- Its parts, in the order of their use, are in fashion/: options, data (idx), training (mlp),
 -- history, progress, interrupt, checkpoint, chart. One seed gives the same bits of weights,
@@ -53,6 +55,7 @@ local function restore(run, saved, path)
       attempt(loaded.copyto, loaded, p[part])
     end
   end
+  if run.kv.num_servers > 0 then fail('--resume: the run to resume was of one process') end
   if saved.batch > run.batches or saved.epoch < 1 then fail(path .. ': is damaged') end
   if saved.epoch > run.options.epochs then
     fail(('--epochs %d: the run to resume is in epoch %d'):format(run.options.epochs, saved.epoch))
@@ -70,12 +73,12 @@ local function start(opts, train, saved, path)
   local optimizer = attempt(training.optimizer, run, opts.optimizer, {
     learning_rate = run.lr,
     lr_scheduler = neap.lr_scheduler.cosine {
-      max_update = opts.epochs * run.batches,
+      max_update = opts.epochs * run.batches * training.updates_a_batch(run),
       final_lr = run.lr / 100, -- not 0: some rules divide by the rate
     },
   })
   local states = saved and restore(run, saved, path)
-  training.start(run, optimizer)
+  attempt(training.start, run, optimizer)
   if states then attempt(run.kv.load_optimizer_states, run.kv, states) end
   return run
 end
@@ -84,7 +87,8 @@ end
 ---@return integer? signal
 local function train_all(run, train, test)
   local opts = run.options
-  local shown = progress.new(opts.epochs, run.batches, opts['batch-size'])
+  local shown = run.kv.rank > 0 and progress.silent() or
+    progress.new(opts.epochs, run.batches, opts['batch-size'])
   local format = 'epoch %' .. #tostring(opts.epochs) ..
     'd/%d  loss %.4f  test loss %.4f  test accuracy %.4f  %6.0f images/s'
   return training.train(run, train, test, shown, function(epoch, loss, test_loss, accuracy, rate)
@@ -102,10 +106,12 @@ local function weights_of(run)
 end
 
 local function describe(run)
-  local o = run.options
-  return ('%s perceptron, %s with rate %g, batches of %d on %d device%s, store %s, seed %d')
+  local o, workers = run.options, run.kv.num_workers
+  return ('%s perceptron, %s with rate %g, batches of %d on %d device%s%s, store %s%s, seed %d')
     :format(table.concat(run.sizes, '-'), o.optimizer, run.lr, o['batch-size'], o.devices,
-      o.devices == 1 and '' or 's', o.kv, o.seed)
+      o.devices == 1 and '' or 's',
+      workers > 1 and (' of each of %d workers'):format(workers) or '', o.kv,
+      o.compress ~= 'none' and (' with %s gradients'):format(o.compress) or '', o.seed)
 end
 
 local function draw(run, accuracy)
@@ -124,6 +130,36 @@ local function draw(run, accuracy)
     title = ('Fashion-MNIST: test accuracy %.4f'):format(accuracy), note = describe(run),
     panels = panels,
   }
+end
+
+--- Saves where training is, for --resume. Not in a job: its workers stop after different batches.
+local function interrupted(run)
+  local place = ('\ninterrupted after %d of %d batches of epoch %d'):format(run.batch, run.batches,
+    run.epoch)
+  if run.kv.num_servers > 0 then
+    print(place)
+    return
+  end
+  local position = {
+    options = run.options, epoch = run.epoch, batch = run.batch, updates = run.updates,
+    lines = run.history:lines(),
+  }
+  local path = attempt(checkpoint.save, run.options.out, position, run.kv, weights_of(run))
+  print(('%s; to go on:\n  %s'):format(place, options.resume_command(arg, path)))
+end
+
+--- Writes weights and curves.
+local function finish(run, seconds)
+  local opts = run.options
+  local accuracy = run.history.test[#run.history.test][3]
+  print(('test accuracy %.4f after %d epochs; trained for %.1f s'):format(accuracy, opts.epochs,
+    seconds))
+  local weights_path, curves_path = opts.out .. '/weights.safetensors', opts.out .. '/curves.svg'
+  attempt(nd.save, weights_path, weights_of(run))
+  local made, why = files.write(curves_path, draw(run, accuracy))
+  if not made then fail(why) end
+  print('weights: ' .. weights_path)
+  print('curves:  ' .. curves_path)
 end
 
 local function main()
@@ -148,32 +184,20 @@ local function main()
     fail(('--batch-size %d: there are %d images'):format(opts['batch-size'], train.n))
   end
   local run = start(opts, train, saved, given.resume)
-  print(('Fashion-MNIST: %d images to learn from, %d to test on'):format(train.n, test.n))
-  print(describe(run))
-
+  local speaks = run.kv.rank == 0
+  if speaks then
+    print(('Fashion-MNIST: %d images to learn from, %d to test on'):format(train.n, test.n))
+    print(describe(run))
+  end
   local began = progress.now()
   local signal = train_all(run, train, test)
-  if signal then
-    local position = {
-      options = opts, epoch = run.epoch, batch = run.batch, updates = run.updates,
-      lines = run.history:lines(),
-    }
-    local path = attempt(checkpoint.save, opts.out, position, run.kv, weights_of(run))
-    print(('\ninterrupted after %d of %d batches of epoch %d; to go on:\n  %s'):format(run.batch,
-      run.batches, run.epoch, options.resume_command(arg, path)))
-    return 128 + signal
+  if speaks and signal then
+    interrupted(run)
+  elseif speaks then
+    finish(run, progress.now() - began)
   end
-  local accuracy = run.history.test[#run.history.test][3]
-  print(('test accuracy %.4f after %d epochs; trained for %.1f s'):format(accuracy, opts.epochs,
-    progress.now() - began))
-  local weights_path, curves_path = opts.out .. '/weights.safetensors', opts.out .. '/curves.svg'
-  attempt(nd.save, weights_path, weights_of(run))
-  made, why = files.write(curves_path, draw(run, accuracy))
-  if not made then fail(why) end
-  print('weights: ' .. weights_path)
-  print('curves:  ' .. curves_path)
   run.kv:close()
-  return 0
+  return signal and 128 + signal or 0
 end
 
 os.exit(main(), true)

@@ -175,18 +175,18 @@ local BANNED = {}
 for name in ([[
   printf fprintf vprintf vfprintf puts fputs putchar perror
   exit _exit _Exit quick_exit abort atexit raise kill signal sigaction
-  getenv setenv putenv secure_getenv
+  getenv setenv putenv secure_getenv environ
 ]]):gmatch('%S+') do BANNED[name] = true end
 
--- The one place where the library looks at the environment, because it was asked to.
-local ALLOWED = { getenv = 'neap_options_env' }
+-- The two places where the library looks at the environment, because it was asked to.
+local ALLOWED = { getenv = 'neap_options_env', environ = 'neap_job_options_env' }
 
 local function check_library(name, text)
   local within, line_number = nil, 0
   for line in (code_only(text) .. '\n'):gmatch('([^\n]*)\n') do
     line_number = line_number + 1
     within = line:match('^[%w_][%w_ %*]-([%w_]+)%(') or within -- a definition's first line
-    for word in line:gmatch('([%w_]+)%s*%(') do
+    for word in (line:gsub('%f[%w_]environ%f[^%w_]', 'environ(')):gmatch('([%w_]+)%s*%(') do
       if BANNED[word] and ALLOWED[word] ~= within then
         report(('%s:%d'):format(name, line_number), '%s() is not for a library', word)
       end

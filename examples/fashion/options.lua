@@ -24,6 +24,16 @@ local function rate(text)
   return nil, ("'%s' is no number above 0"):format(text)
 end
 
+local function one_of(...)
+  local words = { ... }
+  return function(text)
+    for _, word in ipairs(words) do
+      if text == word then return text end
+    end
+    return nil, ("'%s' is none of %s"):format(text, table.concat(words, ', '))
+  end
+end
+
 local function text_of_any(text)
   if text ~= '' and not text:find('[\n%z]') then return text end
   return nil, 'an empty value'
@@ -33,7 +43,10 @@ end
 -- text. `fixed`: a resumed run cannot have another, since what was saved depends on it.
 local OPTIONS = {
   { 'devices', 'N', whole(1, 64), 2, 'Logical devices a batch is split over.' },
-  { 'kv', 'TYPE', text_of_any, 'local', 'Type of the store: local, device, ...' },
+  { 'kv', 'TYPE', text_of_any, 'local', 'Type of the store: local, device, dist_sync, ...' },
+  { 'compress', 'TYPE', one_of('none', '2bit', '1bit'), 'none',
+    'How gradients travel, in stores device* and dist*: none, 2bit, 1bit.' },
+  { 'threshold', 'X', rate, nil, "Of compression. Default: the type's own." },
   { 'optimizer', 'NAME', text_of_any, 'adam', 'A script in lua/optim.', fixed = true },
   { 'lr', 'X', rate, nil, "Learning rate at the start. Default: the script's own." },
   { 'epochs', 'N', whole(1, 10000), 10, 'How often all images are seen.' },
@@ -51,6 +64,10 @@ Examples:
       train for ten epochs on two devices
   %s --optimizer sgd --lr 0.1 --devices 4 --kv device
       another rule, more devices, a store that adds up on the devices
+  neap launch -n 2 %s --kv dist_sync --devices 1
+      two processes, each with its share of every batch; rank 0 speaks for both
+  neap launch -n 4 -s 2 %s --kv dist_async --devices 1 --compress 2bit
+      none waits for another, and gradients travel as two bits a number
   %s --resume out/checkpoint
       go on after Ctrl-C; options not given are those of the interrupted run
 

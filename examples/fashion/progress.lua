@@ -43,6 +43,12 @@ function M.new(epochs, batches, images, label)
   }, M)
 end
 
+--- One that shows nothing, for workers that another one speaks for.
+function M.silent()
+  local function nothing() end
+  return { start = nothing, batch = nothing, line = nothing, rate = nothing }
+end
+
 local function bar(part)
   if not UTF8 then
     local cells = math.floor(part * BAR_CELLS)

@@ -4,6 +4,9 @@
 -- Each batch is split over some devices. Each device has weights of its own and computes the
 -- gradients of its share; these are pushed by key, one array a device, the store adds them up
 -- and updates its weights by the optimizer, and the devices pull them.
+--
+-- In a job of several workers each takes its share of every batch, and the devices of all are as
+-- those of one: two workers of one device give the bits that one of two gives.
 
 local ffi = require 'ffi'
 local data = require 'fashion.data'
@@ -29,7 +32,7 @@ local key = M.key
 
 --- A run at its beginning: first weights, each device's own, and a store that has neither those
 -- nor an optimizer yet.
----@param opts table devices, kv, epochs, batch-size, seed
+---@param opts table devices, kv, epochs, batch-size, seed; compress and threshold, if it has them
 ---@param train table what the network learns from
 function M.new(opts, train)
   local run = {
@@ -59,8 +62,22 @@ function M.new(opts, train)
     end
   end
   run.kv = neap.kv.create(opts.kv)
+  local all = opts.devices * run.kv.num_workers
+  if opts['batch-size'] < all then
+    error(('--batch-size %d is too small for %d devices of %d workers'):format(opts['batch-size'],
+      all, run.kv.num_workers), 0)
+  end
+  if opts.compress and opts.compress ~= 'none' then
+    run.kv:set_gradient_compression { type = opts.compress, threshold = opts.threshold }
+  end
   return run
 end
+
+-- Servers of these update at each worker's push, not once for all of them.
+local ASYNC = { dist_async = true, dist_async_device = true, dist_device_async = true }
+
+--- How many updates there are in a batch.
+function M.updates_a_batch(run) return ASYNC[run.kv.type] and run.kv.num_workers or 1 end
 
 --- Gives the store first weights, which the devices get too, and the optimizer.
 function M.start(run, optimizer)
@@ -69,7 +86,8 @@ function M.start(run, optimizer)
       run.kv:broadcast(key(layer, part), p[part], run.out[key(layer, part)])
     end
   end
-  run.kv:set_optimizer(optimizer)
+  if run.kv.rank == 0 then run.kv:set_optimizer(optimizer) end
+  run.kv:barrier() -- nobody pushes before it is set
   run.first = nil
 end
 
@@ -99,6 +117,15 @@ local function shuffled(n, seed, epoch)
   return nd.array(order, { shape = n })
 end
 
+--- Which images of a batch of n are device i's of this worker, or, without i, all of its devices':
+-- first, and past the last.
+local function share_of(run, n, i)
+  local count, all = #run.devices, #run.devices * run.kv.num_workers
+  local before = run.kv.rank * count -- devices of workers before this one
+  local first, last = before + (i or 1) - 1, before + (i or count)
+  return math.floor(n * first / all), math.floor(n * last / all)
+end
+
 --- Queues one batch: gradients on each device, then push and pull of every key. Layers that
 -- the next batch needs first have the higher priority.
 ---@param rows neap.Array the images' numbers
@@ -107,7 +134,7 @@ local function queue_batch(run, train, rows)
   local n, count = run.options['batch-size'], #run.devices
   local gradients, loss, hits = {}, {}, {}
   for i, device in ipairs(run.devices) do
-    local share = rows:slice(math.floor(n * (i - 1) / count), math.floor(n * i / count))
+    local share = rows:slice(share_of(run, n, i))
     gradients[i], loss[i], hits[i] = mlp.gradients(run.replicas[i],
       nd.take(train.images, share):as_in_context(device),
       nd.take(train.targets, share):as_in_context(device),
@@ -146,7 +173,7 @@ local function evaluate(run, test)
   return total(loss) / test.n, total(hits) / test.n
 end
 
---- Trains until the end, or until a signal comes.
+--- Trains until the end, or until a signal comes. Rank 0 tests, for all workers.
 ---@param run table
 ---@param train table
 ---@param test table
@@ -157,13 +184,14 @@ end
 function M.train(run, train, test, shown, on_epoch)
   local opts, n = run.options, run.options['batch-size']
   local function mean_loss() return run.history:loss() end
+  local first, last = share_of(run, n) -- of each batch; losses and hits are of these images
 
   -- Results are read one batch late: while the last batch runs, the next one is queued.
   local queued
   local function collect()
     if not queued then return end
-    run.history:batch(queued.epoch - 1 + queued.batch / run.batches, queued.batch, n,
-      total(queued.loss), total(queued.hits))
+    run.history:batch(queued.epoch - 1 + queued.batch / run.batches, queued.batch,
+      last - first, total(queued.loss), total(queued.hits))
     queued = nil
   end
 
@@ -185,10 +213,12 @@ function M.train(run, train, test, shown, on_epoch)
     end
     collect()
     local rate, loss = shown:rate(), run.history:loss()
-    local test_loss, accuracy = evaluate(run, test)
-    run.history:test_point(epoch, test_loss, accuracy)
     run.batch = 0
-    if on_epoch then on_epoch(epoch, loss, test_loss, accuracy, rate) end
+    if run.kv.rank == 0 then
+      local test_loss, accuracy = evaluate(run, test)
+      run.history:test_point(epoch, test_loss, accuracy)
+      if on_epoch then on_epoch(epoch, loss, test_loss, accuracy, rate) end
+    end
   end
 end
 

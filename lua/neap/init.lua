@@ -8,9 +8,11 @@
 --   neap.counters()            what the engine is doing, as numbers
 --   neap.kv                    stores
 --   neap.optim                 optimizers   neap.lr_scheduler
+--   neap.server                servers and schedulers of a job, within this process
+--   neap.scheduler
 --
--- The last three are loaded when they are first used. Environment: NEAP_ENGINE (threaded or
--- naive), NEAP_NUM_THREADS, NEAP_LIBRARY (the library's file).
+-- The last five are loaded when they are first used. Environment: NEAP_ENGINE (threaded or
+-- naive), NEAP_NUM_THREADS, NEAP_LIBRARY (the library's file); job.lua has those of jobs.
 
 local ffi = require 'ffi'
 local C = require 'neap.ffi'
@@ -21,6 +23,8 @@ local context = require 'neap.context'
 ---@field kv table stores
 ---@field optim table optimizers
 ---@field lr_scheduler table schedules
+---@field server table servers of a job
+---@field scheduler table schedulers of a job
 ---@field version string of the library, '0.1.0'
 local M = {
   cpu = context.cpu,
@@ -33,7 +37,7 @@ local M = {
   version = ffi.string(C.neap_version()),
 }
 
-local LATER = { kv = true, optim = true, lr_scheduler = true }
+local LATER = { kv = true, optim = true, lr_scheduler = true, server = true, scheduler = true }
 
 return setmetatable(M, {
   __index = function(self, name)

@@ -12,11 +12,13 @@
 --
 -- push and pull of one key and one array are what programs do most: they go straight to the
 -- library, without allocating, and compile.
+--
+-- All stores are alike here; what differs is in kv_local.lua and kv_dist.lua, functions by the same
+-- names: store._kind.
 
 local ffi = require 'ffi'
 local C = require 'neap.ffi'
 local array = require 'neap.array'
-local context = require 'neap.context'
 local keys_of = require 'neap.kv_keys'
 local nd = require 'neap.nd'
 local raise = require 'neap.raise'
@@ -36,6 +38,10 @@ Store.__index = Store
 
 ---@alias neap.Key string|integer
 ---@alias neap.Value neap.Array|neap.Array[] one array, or one for each device
+
+-- Types whose values are on servers.
+local DIST = { dist = true, dist_sync = true, dist_sync_device = true, dist_device_sync = true,
+  dist_async = true, dist_async_device = true, dist_device_async = true }
 
 local function closed() raise.raise('this store was closed') end
 
@@ -396,33 +402,11 @@ local function is_optimizer(o)
   return type(o) == 'table' and type(o.attach) == 'function' and type(o.bind) == 'function'
 end
 
---- Puts `new` (nil for none) in the place of the optimizer and updater that were.
-local function exchange(self, new, updater)
-  local old = self._optimizer
-  if new ~= old or not new then
-    local c = nil
-    if new then c = new:attach(context.handle(), self) end
-    raise.check(C.neap_store_set_optimizer(self._handle, c))
-    if old then old:detach() end
-  end
-  self._optimizer, self._updater = new, updater
-end
-
-local function install(self, o)
-  exchange(self, o, nil)
-  self._version = self._version + 1
-end
-
---- The stored value of a key itself.
-function Store:_value(key)
-  local out = new_array()
-  raise.check(C.neap_store_value(self._handle, self._keys[key], out))
-  return (array.adopt(out[0], 0))
-end
-
 --- Pushes update by this optimizer from now on. Set again, states that the old and the new one
 -- have in common (same name and shape) carry over; what migrate(old, new, w) of the new script
--- says comes on top. If that raises, the old one stays.
+-- says comes on top. If that raises, the old one stays. In a dist store the script and its
+-- settings go to all servers; returns when all have switched to it, or raises what one of them has
+-- to say against it.
 ---@param o neap.Optimizer of neap.optim
 ---@return integer version 1 at the first call, one more at each
 function Store:set_optimizer(o)
@@ -430,16 +414,12 @@ function Store:set_optimizer(o)
   if not is_optimizer(o) then
     raise.raise('set_optimizer: an optimizer of neap.optim is wanted, not %s', describe(o))
   end
-  local old = self._optimizer
-  local swapped = old and old ~= o
-  local migration = swapped and o:migration(old) or nil
-  install(self, o)
-  if swapped then require('neap.kv_states').carry_over(old, o, self, migration) end
-  return self._version
+  return self._kind.set_optimizer(self, o)
 end
 
 --- Pushes call f(key, pushed, stored) from now on: `pushed` is the sum, a copy; `stored` is the
--- store's own array, which f changes. What f raises, push raises. nil: no updater any more.
+-- store's own array, which f changes. What f raises, push raises. nil: no updater any more. A
+-- dist store has none, and raises.
 ---@param f fun(key: neap.Key, pushed: neap.Array, stored: neap.Array)|nil
 function Store:set_updater(f)
   if not self._handle then closed() end
@@ -447,78 +427,91 @@ function Store:set_updater(f)
   if f ~= nil and type(f) ~= 'function' and not (type(meta) == 'table' and meta.__call) then
     raise.raise('set_updater: a function is wanted, not %s', describe(f))
   end
-  exchange(self, nil, f)
+  self._kind.set_updater(self, f)
 end
 
 --- What updates: nil without an optimizer.
 ---@return { name: string, version: integer, hash: string, settings: table }|nil
 function Store:optimizer()
   if not self._handle then closed() end
-  local o = self._optimizer
+  local o, version = self._kind.optimizer(self)
   if not o then return nil end
-  return { name = o.name, version = self._version, hash = o.hash, settings = o:settings() }
+  return { name = o.name, version = version, hash = o.hash, settings = o:settings() }
 end
 
-local function need_optimizer(self, where)
-  if not self._handle then closed() end
-  return self._optimizer or raise.raise('%s: the store has no optimizer; set_optimizer sets one',
-    where)
-end
-
---- Changes settings of the optimizer, from the next push on.
+--- Changes settings of the optimizer, from the next push on; on all servers, in a dist store.
 ---@param settings table<string, any>
 function Store:set_hyper(settings)
-  local o = need_optimizer(self, 'set_hyper')
+  if not self._handle then closed() end
   if type(settings) ~= 'table' then
     raise.raise('set_hyper: a table of settings is wanted, not %s', describe(settings))
   end
-  o:set(settings)
+  self._kind.set(self, settings, 'set_hyper')
 end
 
 ---@param rate number from the next push on
 function Store:set_learning_rate(rate)
-  local o = need_optimizer(self, 'set_learning_rate')
+  if not self._handle then closed() end
   if type(rate) ~= 'number' then
     raise.raise('set_learning_rate: a number is wanted, not %s', describe(rate))
   end
-  o:set { learning_rate = rate }
+  self._kind.set(self, { learning_rate = rate }, 'set_learning_rate')
 end
 
---- Writes the optimizer's states and counts to a file in the .safetensors format; with
--- `dump_optimizer` its script and settings too, so that another store needs no set_optimizer.
+--- Writes the optimizer's states and counts to a file in the .safetensors format, those of all
+-- servers in one; with `dump_optimizer` its script and settings too, so that another store needs
+-- no set_optimizer.
 ---@param path string
 ---@param dump_optimizer? boolean
 function Store:save_optimizer_states(path, dump_optimizer)
-  local o = need_optimizer(self, 'save_optimizer_states')
+  if not self._handle then closed() end
+  local o = self._kind.with_states(self, 'save_optimizer_states')
   require('neap.kv_states').save(o, self:keys(), path, dump_optimizer)
 end
 
---- Reads what save_optimizer_states wrote; training goes on as if never interrupted. A file with
--- an optimizer sets it; for another one the same optimizer must be set before.
+--- Reads what save_optimizer_states wrote, by a store of whatever type and number of servers;
+-- training goes on as if never interrupted. A file with an optimizer sets it; for another one the
+-- same optimizer must be set before. In a dist store one worker does this, for all.
 ---@param path string
 function Store:load_optimizer_states(path)
   if not self._handle then closed() end
-  require('neap.kv_states').load(self, path, function(o) install(self, o) end)
+  self._kind.load_states(self, path)
 end
 
 -- ---- The rest ------------------------------------------------------------------------------
 
---- Waits until every init and push so far is done; raises the late error of one that failed.
+--- Waits until every init and push so far is done; raises the late error of one that failed. In a
+-- dist store, workers wait for each other: the earlier pushes of all are done then.
 function Store:barrier()
   raise.check(C.neap_store_barrier(self._handle or closed()))
 end
 
---- A store of one process has no servers: nothing is sent, nobody answers.
+--- Hands a number and a text to the controller of each server (neap.server.start), and waits for
+-- what they answer. A store of one process has no servers.
 ---@param head number
 ---@param body string
----@return table answers one for each server
+---@return string[] answers one for each server
 function Store:send_command_to_servers(head, body)
   if not self._handle then closed() end
   if type(head) ~= 'number' or type(body) ~= 'string' then
     raise.raise('send_command_to_servers: a number and a string are wanted, not %s and %s',
       describe(head), describe(body))
   end
-  return {}
+  return self._kind.command(self, head, body)
+end
+
+--- What is going on at each server of a dist store, by name: numbers, and texts where there are
+-- some; `server` is its rank. Other stores raise.
+---@return { servers: table<string, number|string>[] }
+function Store:stats()
+  local out = ffi.new('const char *[1]')
+  raise.check(C.neap_store_stats(self._handle or closed(), out))
+  local servers = {}
+  for name, value in ffi.string(out[0]):gmatch('(%S+) +([^\n]*)') do
+    if name == 'server' then servers[#servers + 1] = {} end
+    servers[#servers][name] = tonumber(value) or value
+  end
+  return { servers = servers }
 end
 
 local COMPRESSION = { type = true, threshold = true }
@@ -561,14 +554,13 @@ function Store:is_capable(what)
   return answer
 end
 
---- Ends the store. Queued work completes; arrays pulled into stay. May be called again.
+--- Ends the store; a worker of a job leaves it in order. Queued work completes; arrays pulled into
+-- stay. May be called again.
 function Store:close()
   local handle = self._handle
   if not handle then return end
-  if self._optimizer then self._optimizer:detach() end
-  self._handle, self._optimizer, self._updater = nil, nil, nil
-  self._keys, self._like = {}, {}
-  C.neap_store_close(ffi.gc(handle, nil))
+  self._handle, self._keys, self._like = nil, {}, {}
+  self._kind.close(self, handle)
 end
 
 function Store:__tostring()
@@ -576,9 +568,10 @@ function Store:__tostring()
 end
 
 --- Makes a store. Types: local, local_allreduce_cpu, local_update_cpu, device,
--- local_allreduce_device; raises with the list for another name.
+-- local_allreduce_device; in a job dist, dist_sync, dist_async and their like (kv_dist.lua). Raises
+-- with the list for another name.
 ---@param name? string 'local' if none is given
----@param opts? table for a local store: none
+---@param opts? table for a dist store: kv_dist.lua; for a local store: none
 ---@return neap.Store
 function M.create(name, opts)
   if name == nil then name = 'local' end
@@ -586,27 +579,21 @@ function M.create(name, opts)
   if opts ~= nil and type(opts) ~= 'table' then
     raise.raise('kv.create: options are a table, not %s', describe(opts))
   end
-  local out = ffi.new('neap_store *[1]')
-  raise.check(C.neap_store_create(context.handle(), name, out))
   local self = setmetatable({
     type = name,
     rank = 0,
     num_workers = 1,
     num_servers = 0,
-    -- The collector closes a forgotten store: its handle is finalized. A store is no cdata
-    -- itself, because it holds tables.
-    _handle = ffi.gc(out[0], C.neap_store_close),
+    _kind = require(DIST[name] and 'neap.kv_dist' or 'neap.kv_local'), -- what differs
+    -- neap_store *, nil when closed. A store is no cdata itself, because it holds tables.
+    _handle = nil,
     _keys = {},      -- neap_key[1] by key
     _like = {},      -- shape and dtype by key
-    _optimizer = nil,
+    _optimizer = nil, -- local stores: what they update with
     _updater = nil,
     _version = 0,    -- set_optimizer calls so far
   }, Store)
-  local option = opts and next(opts)
-  if option ~= nil then
-    self:close()
-    raise.raise('kv.create: a %s store has no option %s', name, describe(option))
-  end
+  self._kind.open(self, name, opts or {})
   return self
 end
 

@@ -163,8 +163,10 @@ end
 -- stay.
 ---@param store neap.Store
 ---@param path string
----@param install fun(o: neap.Optimizer) makes it the store's optimizer
-function M.load(store, path, install)
+---@param o neap.Optimizer|nil the store's, attached
+---@param install fun(o: neap.Optimizer) makes it the store's optimizer, and attaches it
+---@return neap.Optimizer the one that has the states now
+function M.load(store, path, o, install)
   if type(path) ~= 'string' then
     raise.raise('load_optimizer_states: a path is wanted, not %s', raise.describe(path))
   end
@@ -174,7 +176,6 @@ function M.load(store, path, install)
   end
   local name = meta_of(file, 'name') or '?'
   local dump = meta_of(file, 'optimizer')
-  local o = store._optimizer
   if not o and not dump then
     bad_file(path, 'holds states of %s without the optimizer itself (dump_optimizer): ' ..
       'call set_optimizer first', raise.describe(name))
@@ -193,6 +194,7 @@ function M.load(store, path, install)
   for _, state in ipairs(states) do o:restore(state.key, state.name, state.value) end
   for _, entry in ipairs(counts) do o:set_count(entry.key, entry.count) end
   o:set_count(nil, total)
+  return o
 end
 
 -- ---- From one optimizer to the next --------------------------------------------------------
@@ -286,7 +288,9 @@ function M.carry_over(old, new, store, migration)
     local count, had = old:count(key), states[key] or {}
     if count > 0 or next(had) then
       local has = common(old, new, had)
-      if migration then run_migration(migration, old, new, store:_value(key), had, has) end
+      if migration then
+        run_migration(migration, old, new, store._kind.value(store, key), had, has)
+      end
       for name, value in pairs(has) do new:restore(key, name, value) end
       local whole = true
       for _, name in ipairs(new.state_names) do whole = whole and has[name] ~= nil end

@@ -302,6 +302,12 @@ function Optimizer:attach(context, owner)
   return self._handle
 end
 
+--- Takes a library's optimizer that was made elsewhere, with its states, for its own.
+---@param handle ffi.cdata* neap_optimizer *
+function Optimizer:adopt(handle)
+  self._handle = ffi.gc(handle, C.neap_optimizer_close)
+end
+
 --- Lets go of the owner, who may attach again.
 function Optimizer:detach()
   self._owner.now = nil

@@ -40,3 +40,7 @@ run(luajit -e "local neap = require 'neap'
   local out = neap.nd.ones(3)
   kv:pull('w', out)
   assert(out:totable()[3] == 0)")
+
+# The program finds libraries and Lua files by where it lies.
+unset(ENV{LUA_PATH})
+run(${prefix}/bin/neap launch -n 2 -s 1 ${prefix}/bin/neap run ${CMAKE_CURRENT_LIST_DIR}/job.lua)
