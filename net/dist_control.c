@@ -2,110 +2,12 @@
 /* dist_control.c - a worker in its job: joining, leaving, barriers, and all calls that wait for an
  * answer: optimizers, settings, commands, states. */
 #include "../engine/optimizer.h"
-#include "dist_inside.h"
+#include "dist_ask.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 extern const neap_store_ops neap_store_dist; /* store_dist.c */
-
-/* ---- A request that its caller waits for ----------------------------------------------------- */
-
-typedef struct call {
-  neap_request request;
-  neap_context *context;
-  pthread_mutex_t lock;
-  pthread_cond_t cond;
-  atomic_int refs; /* the caller's and the peer's */
-  bool done;
-  int status;
-  char text[1024];
-  size_t meta_size, size, room; /* of the reply's meta and payload; of this block's payload */
-  uint8_t meta[NEAP_META_MAX];
-  uint8_t *payload; /* the reply's, from the allocator */
-  uint8_t out_meta[NEAP_KEY_LENGTH + 256];
-  neap_writer w; /* of out_meta */
-} call;
-
-static void call_drop(call *c) {
-  if (atomic_fetch_sub(&c->refs, 1) != 1) return;
-  neap_free(c->context, c->payload, c->room);
-  pthread_mutex_destroy(&c->lock);
-  pthread_cond_destroy(&c->cond);
-  neap_free(c->context, c, sizeof *c);
-}
-
-static void call_free(neap_request *request) {
-  call_drop((call *)request);
-}
-
-static uint8_t *call_place(neap_request *request, uint64_t total) {
-  call *c = (call *)request;
-  neap_free(c->context, c->payload, c->room);
-  c->room = (size_t)total;
-  c->payload = neap_alloc(c->context, c->room);
-  if (!c->payload) c->room = 0;
-  return c->payload;
-}
-
-static void call_done(neap_request *request, int status, const char *text, neap_reader *meta,
-                      neap_incoming *in) {
-  call *c = (call *)request;
-  size_t meta_size = (size_t)(meta->end - meta->at), size = in ? (size_t)in->frame.total : 0;
-  if (in && size && !in->placed && call_place(request, size)) memcpy(c->payload, in->payload, size);
-  if (size && !c->payload) {
-    status = NEAP_ENOMEM;
-    text = "no memory for a reply";
-  }
-  pthread_mutex_lock(&c->lock);
-  c->status = status;
-  snprintf(c->text, sizeof c->text, "%s", text ? text : "");
-  if (meta_size) memcpy(c->meta, meta->at, meta_size);
-  c->meta_size = meta_size;
-  c->size = c->payload ? size : 0;
-  c->done = true;
-  pthread_cond_signal(&c->cond);
-  pthread_mutex_unlock(&c->lock);
-}
-
-static call *call_new(dist_store *store, int type) {
-  call *c = neap_alloc(store->context, sizeof *c);
-  if (!c) return NULL;
-  memset(c, 0, sizeof *c);
-  c->context = store->context;
-  if (neap_locks_init(&c->lock, &c->cond) != NEAP_OK) {
-    neap_free(store->context, c, sizeof *c);
-    return NULL;
-  }
-  atomic_init(&c->refs, 2);
-  neap_writer_open(&c->w, c->out_meta, sizeof c->out_meta);
-  c->request = (neap_request){.place = call_place, .done = call_done, .free = call_free};
-  c->request.message.frame.type = type;
-  c->request.message.meta = c->out_meta;
-  c->request.message.priority = INT32_MAX - 1;
-  return c;
-}
-
-static void call_send(neap_peer *peer, call *c) {
-  c->request.message.frame.meta = (uint32_t)neap_writer_size(&c->w);
-  neap_peer_request(peer, &c->request);
-}
-
-/* The reply's status. NEAP_ETIMEOUT when it is not there after `until`. */
-static int call_wait(call *c, double until) {
-  pthread_mutex_lock(&c->lock);
-  while (!c->done && neap_cond_wait(&c->cond, &c->lock, until)) {
-  }
-  bool done = c->done;
-  pthread_mutex_unlock(&c->lock);
-  if (!done) return neap_fail(NEAP_ETIMEOUT, "no answer in time");
-  return c->status == NEAP_OK ? NEAP_OK : neap_fail(c->status, "%s", c->text);
-}
-
-static void call_payload(call *c, const void *bytes, size_t size) {
-  c->request.message.payload[0] = bytes;
-  c->request.message.sizes[0] = size;
-}
 
 /* ---- What the scheduler and peers tell ------------------------------------------------------- */
 
@@ -183,14 +85,14 @@ static int open_peer(dist_store *store, const char *uri, const char *name, uint6
 }
 
 static int say_hello(dist_store *store, double until) {
-  call *c = call_new(store, NEAP_M_REGISTER);
+  neap_ask *c = neap_ask_new(store, NEAP_M_REGISTER);
   if (!c) return NEAP_ENOMEM;
   neap_put_u32(&c->w, (uint32_t)store->job.num_workers);
   neap_put_u32(&c->w, (uint32_t)store->job.num_servers);
   neap_put_u8(&c->w, (unsigned)store->job.on_worker_lost);
   neap_put_text(&c->w, "");
-  call_send(store->scheduler, c);
-  int status = call_wait(c, until);
+  neap_ask_send(store->scheduler, c);
+  int status = neap_ask_wait(c, until);
   if (status == NEAP_OK) {
     neap_reader r;
     neap_reader_open(&r, c->meta, c->meta_size);
@@ -203,7 +105,7 @@ static int say_hello(dist_store *store, double until) {
     status = neap_fail(NEAP_ETIMEOUT, "the scheduler at %s does not answer within %g s",
                        store->job.root_uri, store->job.timeout);
   }
-  call_drop(c);
+  neap_ask_drop(c);
   return status;
 }
 
@@ -254,11 +156,11 @@ static int wait_for_servers(dist_store *store, double until) {
   if (up >= store->num_servers) return NEAP_OK;
   /* A server that refuses says why to whoever asks it something. */
   for (int i = 0; i < store->num_servers; i++) {
-    call *c = call_new(store, NEAP_M_GET_OPTIMIZER);
+    neap_ask *c = neap_ask_new(store, NEAP_M_GET_OPTIMIZER);
     if (!c) return NEAP_ENOMEM;
-    call_send(store->servers[i], c);
-    int status = call_wait(c, neap_now() + 0.2);
-    call_drop(c);
+    neap_ask_send(store->servers[i], c);
+    int status = neap_ask_wait(c, neap_now() + 0.2);
+    neap_ask_drop(c);
     if (status != NEAP_OK && status != NEAP_ETIMEOUT) return status;
   }
   return neap_fail(NEAP_ETIMEOUT, "%d of %d servers cannot be reached after %g s",
@@ -302,15 +204,15 @@ int neap_store_join(neap_context *context, const char *type, const neap_job_opti
 /* ---- Barriers and leaving -------------------------------------------------------------------- */
 
 /* To all servers: pushes of ours are to be answered at once, whatever they wait for; or no more. */
-static int fence(dist_store *store, bool on) {
+int neap_dist_fence(dist_store *store, bool on) {
   int status = NEAP_OK;
   for (int i = 0; i < store->num_servers && status == NEAP_OK; i++) {
-    call *c = call_new(store, NEAP_M_FENCE);
+    neap_ask *c = neap_ask_new(store, NEAP_M_FENCE);
     if (!c) return NEAP_ENOMEM;
     neap_put_u8(&c->w, on);
-    call_send(store->servers[i], c);
-    status = call_wait(c, -1);
-    call_drop(c);
+    neap_ask_send(store->servers[i], c);
+    status = neap_ask_wait(c, -1);
+    neap_ask_drop(c);
   }
   return status;
 }
@@ -326,10 +228,10 @@ static bool wait_pushes(dist_store *store, double seconds) {
   return none;
 }
 
-static int settle(dist_store *store, bool *fenced) {
+int neap_dist_settle(dist_store *store, bool *fenced) {
   *fenced = !wait_pushes(store, 0.005);
   if (!*fenced) return NEAP_OK;
-  NEAP_TRY(fence(store, true));
+  NEAP_TRY(neap_dist_fence(store, true));
   (void)wait_pushes(store, -1); /* a server that is lost answers, too: with an error */
   return NEAP_OK;
 }
@@ -337,16 +239,16 @@ static int settle(dist_store *store, bool *fenced) {
 int neap_dist_barrier(neap_store *base) {
   dist_store *store = dist_of(base);
   bool fenced;
-  NEAP_TRY(settle(store, &fenced));
-  call *c = call_new(store, NEAP_M_BARRIER);
+  NEAP_TRY(neap_dist_settle(store, &fenced));
+  neap_ask *c = neap_ask_new(store, NEAP_M_BARRIER);
   if (!c) return NEAP_ENOMEM;
   pthread_mutex_lock(&store->calls);
   neap_put_u64(&c->w, ++store->barriers);
   pthread_mutex_unlock(&store->calls);
-  call_send(store->scheduler, c);
-  int status = call_wait(c, -1);
-  call_drop(c);
-  if (fenced && status == NEAP_OK) status = fence(store, false);
+  neap_ask_send(store->scheduler, c);
+  int status = neap_ask_wait(c, -1);
+  neap_ask_drop(c);
+  if (fenced && status == NEAP_OK) status = neap_dist_fence(store, false);
   return status;
 }
 
@@ -362,13 +264,13 @@ void neap_dist_leave(neap_store *base) {
   dist_store *store = dist_of(base);
   bool fenced;
   if (!atomic_load(&store->context->closed)) wait_for_work(base);
-  if (settle(store, &fenced) != NEAP_OK)
+  if (neap_dist_settle(store, &fenced) != NEAP_OK)
     neap_log(store->context, NEAP_LOG_WARN, "worker %d: leaving: %s", store->rank, neap_error());
-  call *c = call_new(store, NEAP_M_LEAVE);
+  neap_ask *c = neap_ask_new(store, NEAP_M_LEAVE);
   if (!c) return;
-  call_send(store->scheduler, c);
-  (void)call_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5));
-  call_drop(c);
+  neap_ask_send(store->scheduler, c);
+  (void)neap_ask_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5));
+  neap_ask_drop(c);
 }
 
 void neap_dist_close(neap_store *base) {
@@ -393,23 +295,23 @@ void neap_dist_close(neap_store *base) {
 int neap_dist_delete(dist_store *store, dist_key *key) {
   (void)neap_array_wait(key->order);
   bool fenced;
-  NEAP_TRY(settle(store, &fenced));
+  NEAP_TRY(neap_dist_settle(store, &fenced));
   int status = NEAP_OK;
   for (int i = 0; i < key->num_parts && status == NEAP_OK; i++) {
-    call *c = call_new(store, NEAP_M_DELETE);
+    neap_ask *c = neap_ask_new(store, NEAP_M_DELETE);
     if (!c) return NEAP_ENOMEM;
     neap_put_key(&c->w, &key->key);
     neap_put_u64(&c->w, key->parts[i].birth);
-    call_send(store->servers[key->parts[i].server], c);
-    status = call_wait(c, -1);
-    call_drop(c);
+    neap_ask_send(store->servers[key->parts[i].server], c);
+    status = neap_ask_wait(c, -1);
+    neap_ask_drop(c);
   }
-  return fenced && status == NEAP_OK ? fence(store, false) : status;
+  return fenced && status == NEAP_OK ? neap_dist_fence(store, false) : status;
 }
 
 /* ---- Control calls --------------------------------------------------------------------------- */
 
-static int need_dist(neap_store *store, const char *name, dist_store **out) {
+int neap_dist_need(neap_store *store, const char *name, dist_store **out) {
   if (store->row->ops != &neap_store_dist)
     return neap_fail(NEAP_ENOTSUP, "%s: a '%s' store has no servers", name, store->row->name);
   *out = dist_of(store);
@@ -429,22 +331,22 @@ int neap_store_num_servers(const neap_store *store) {
 /* The same numbered request to all servers at once; replies are kept in `calls`. Under
  * store->calls. All are waited for; the first failure counts. */
 static int ask_all(dist_store *store, int type, const double *head, const void *bytes, size_t size,
-                   call **calls) {
+                   neap_ask **calls) {
   uint64_t number = ++store->controls;
   int status = NEAP_OK;
   for (int i = 0; i < store->num_servers; i++) {
-    calls[i] = call_new(store, type);
+    calls[i] = neap_ask_new(store, type);
     if (!calls[i]) {
       status = NEAP_ENOMEM;
       break;
     }
     neap_put_u64(&calls[i]->w, number);
     if (head) neap_put_f64(&calls[i]->w, *head);
-    call_payload(calls[i], bytes, size);
-    call_send(store->servers[i], calls[i]);
+    neap_ask_payload(calls[i], bytes, size);
+    neap_ask_send(store->servers[i], calls[i]);
   }
   for (int i = 0; i < store->num_servers && calls[i]; i++) {
-    int one = call_wait(calls[i], -1);
+    int one = neap_ask_wait(calls[i], -1);
     if (status == NEAP_OK) status = one;
   }
   return status;
@@ -453,9 +355,9 @@ static int ask_all(dist_store *store, int type, const double *head, const void *
 /* Calls ask_all() and then `use` on each reply. The bytes belong to the caller of the library, and
  * all requests have been answered when this returns. */
 static int ask(dist_store *store, int type, const double *head, const void *bytes, size_t size,
-               int (*use)(dist_store *store, int server, call *reply, void *arg), void *arg) {
-  size_t room = (size_t)store->num_servers * sizeof(call *);
-  call **calls = neap_alloc(store->context, room);
+               int (*use)(dist_store *store, int server, neap_ask *reply, void *arg), void *arg) {
+  size_t room = (size_t)store->num_servers * sizeof(neap_ask *);
+  neap_ask **calls = neap_alloc(store->context, room);
   if (!calls) return NEAP_ENOMEM;
   memset(calls, 0, room);
   pthread_mutex_lock(&store->calls);
@@ -463,14 +365,14 @@ static int ask(dist_store *store, int type, const double *head, const void *byte
   for (int i = 0; i < store->num_servers; i++) {
     if (!calls[i]) continue;
     if (status == NEAP_OK && use) status = use(store, i, calls[i], arg);
-    call_drop(calls[i]);
+    neap_ask_drop(calls[i]);
   }
   pthread_mutex_unlock(&store->calls);
   neap_free(store->context, calls, room);
   return status;
 }
 
-static int use_version(dist_store *store, int server, call *reply, void *arg) {
+static int use_version(dist_store *store, int server, neap_ask *reply, void *arg) {
   int64_t *version = arg;
   neap_reader r;
   (void)server;
@@ -481,41 +383,32 @@ static int use_version(dist_store *store, int server, call *reply, void *arg) {
   return NEAP_OK;
 }
 
-int neap_store_send_optimizer(neap_store *base, const char *dump, size_t size, int64_t *version) {
-  dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "set_optimizer", &store));
-  int64_t is = 0;
-  NEAP_TRY(ask(store, NEAP_M_OPTIMIZER, NULL, dump, size, use_version, &is));
-  *version = is;
-  return NEAP_OK;
-}
-
 int neap_store_send_settings(neap_store *base, const char *settings, size_t size) {
   dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "set_hyper", &store));
+  NEAP_TRY(neap_dist_need(base, "set_hyper", &store));
   return ask(store, NEAP_M_SETTINGS, NULL, settings, size, NULL, NULL);
 }
 
 /* The optimizer that server 0 has; the reply belongs to the caller. */
-static int get_optimizer(dist_store *store, int64_t *version, call **out) {
-  call *c = call_new(store, NEAP_M_GET_OPTIMIZER);
+static int get_optimizer(dist_store *store, int64_t *version, neap_ask **out) {
+  neap_ask *c = neap_ask_new(store, NEAP_M_GET_OPTIMIZER);
   if (!c) return NEAP_ENOMEM;
-  call_send(store->servers[0], c);
-  int status = call_wait(c, -1);
+  neap_ask_send(store->servers[0], c);
+  int status = neap_ask_wait(c, -1);
   if (status == NEAP_OK) status = use_version(store, 0, c, version);
   if (status == NEAP_OK)
     *out = c;
   else
-    call_drop(c);
+    neap_ask_drop(c);
   return status;
 }
 
 int neap_dist_check_optimizer(dist_store *store) {
   if (atomic_load_explicit(&store->version, memory_order_relaxed) > 0) return NEAP_OK;
-  call *c;
+  neap_ask *c;
   int64_t version = 0;
   NEAP_TRY(get_optimizer(store, &version, &c));
-  call_drop(c);
+  neap_ask_drop(c);
   if (version > 0) return NEAP_OK;
   return neap_fail(NEAP_EINVAL, "push: a dist_async store needs an optimizer, as servers have no "
                                 "rounds to sum over: call set_optimizer first");
@@ -535,20 +428,20 @@ static int keep(dist_store *store, int i, const void *bytes, size_t size) {
 
 int neap_store_get_optimizer(neap_store *base, const char **dump, size_t *size, int64_t *version) {
   dist_store *store = NULL;
-  call *c;
-  NEAP_TRY(need_dist(base, "optimizer", &store));
+  neap_ask *c;
+  NEAP_TRY(neap_dist_need(base, "optimizer", &store));
   NEAP_TRY(get_optimizer(store, version, &c));
   pthread_mutex_lock(&store->calls);
   int status = keep(store, 0, c->payload, c->size);
   pthread_mutex_unlock(&store->calls);
-  call_drop(c);
+  neap_ask_drop(c);
   if (status != NEAP_OK) return status;
   *dump = store->answers[0];
   *size = store->answer_sizes[0];
   return NEAP_OK;
 }
 
-static int use_answer(dist_store *store, int server, call *reply, void *arg) {
+static int use_answer(dist_store *store, int server, neap_ask *reply, void *arg) {
   (void)arg;
   return keep(store, server, reply->payload, reply->size);
 }
@@ -556,7 +449,7 @@ static int use_answer(dist_store *store, int server, call *reply, void *arg) {
 int neap_store_command(neap_store *base, double head, const char *body, size_t size,
                        const char **answers, size_t *sizes) {
   dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "send_command_to_servers", &store));
+  NEAP_TRY(neap_dist_need(base, "send_command_to_servers", &store));
   NEAP_TRY(ask(store, NEAP_M_COMMAND, &head, body, size, use_answer, NULL));
   for (int i = 0; i < store->num_servers; i++) {
     answers[i] = store->answers[i];
@@ -570,7 +463,7 @@ int neap_store_command(neap_store *base, double head, const char *body, size_t s
 /* The whole state that a part belongs to: rows [begin, end) of a key's. */
 static int put_part(dist_store *store, neap_optimizer *to, const dist_key *key,
                     const dist_part *part, const char *name, const neap_array_info *info,
-                    const call *reply) {
+                    const neap_ask *reply) {
   neap_array *whole = NULL, *view = NULL;
   neap_array_info want = *info;
   bool scalars = strcmp(name, "scalars") == 0, split = key->num_parts > 1 && !scalars;
@@ -609,7 +502,7 @@ static dist_key *find_key(dist_store *store, const neap_key *key) {
 }
 
 /* Takes one entry of server_states.c in. *more false: it was the last. */
-static int take_state(dist_store *store, int server, const call *reply, neap_optimizer *to,
+static int take_state(dist_store *store, int server, const neap_ask *reply, neap_optimizer *to,
                       bool *more) {
   neap_reader r;
   neap_reader_open(&r, reply->meta, reply->meta_size);
@@ -646,21 +539,21 @@ static int take_state(dist_store *store, int server, const call *reply, neap_opt
 
 int neap_store_fetch_states(neap_store *base, neap_optimizer **out) {
   dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "save_optimizer_states", &store));
+  NEAP_TRY(neap_dist_need(base, "save_optimizer_states", &store));
   neap_optimizer *to = NULL;
   NEAP_TRY(neap_optimizer_create(store->context, "states", &to));
   int status = NEAP_OK;
   for (int server = 0; server < store->num_servers && status == NEAP_OK; server++) {
     bool more = true;
     for (uint32_t index = 0; more && status == NEAP_OK; index++) {
-      call *c = call_new(store, NEAP_M_GET_STATE);
+      neap_ask *c = neap_ask_new(store, NEAP_M_GET_STATE);
       if (!c) status = NEAP_ENOMEM;
       if (!c) break;
       neap_put_u32(&c->w, index);
-      call_send(store->servers[server], c);
-      status = call_wait(c, -1);
+      neap_ask_send(store->servers[server], c);
+      status = neap_ask_wait(c, -1);
       if (status == NEAP_OK) status = take_state(store, server, c, to, &more);
-      call_drop(c);
+      neap_ask_drop(c);
     }
   }
   if (status == NEAP_OK)
@@ -674,7 +567,7 @@ int neap_store_fetch_states(neap_store *base, neap_optimizer **out) {
 static int put_state(dist_store *store, int server, unsigned kind, const neap_key *key,
                      const char *name, const neap_array_info *info, int64_t count,
                      const void *bytes, size_t size) {
-  call *c = call_new(store, NEAP_M_PUT_STATE);
+  neap_ask *c = neap_ask_new(store, NEAP_M_PUT_STATE);
   if (!c) return NEAP_ENOMEM;
   neap_put_u8(&c->w, kind);
   if (kind != 't') neap_put_key(&c->w, key);
@@ -684,10 +577,10 @@ static int put_state(dist_store *store, int server, unsigned kind, const neap_ke
   } else {
     neap_put_u64(&c->w, (uint64_t)count);
   }
-  call_payload(c, bytes, size);
-  call_send(store->servers[server], c);
-  int status = call_wait(c, -1);
-  call_drop(c);
+  neap_ask_payload(c, bytes, size);
+  neap_ask_send(store->servers[server], c);
+  int status = neap_ask_wait(c, -1);
+  neap_ask_drop(c);
   return status;
 }
 
@@ -739,7 +632,7 @@ static int send_counts(dist_store *store, neap_optimizer *optimizer) {
 
 int neap_store_send_states(neap_store *base, neap_optimizer *optimizer) {
   dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "load_optimizer_states", &store));
+  NEAP_TRY(neap_dist_need(base, "load_optimizer_states", &store));
   neap_key key;
   const char *name;
   neap_array *array;
@@ -757,7 +650,7 @@ int neap_store_send_states(neap_store *base, neap_optimizer *optimizer) {
 
 int neap_store_stats(neap_store *base, const char **out) {
   dist_store *store = NULL;
-  NEAP_TRY(need_dist(base, "stats", &store));
+  NEAP_TRY(neap_dist_need(base, "stats", &store));
   enum { SIZE = 64 << 10 };
   char *text = neap_alloc(store->context, SIZE);
   if (!text) return NEAP_ENOMEM;
@@ -770,16 +663,16 @@ int neap_store_stats(neap_store *base, const char **out) {
                              "server %d\nrequests %" PRIu64 "\nbytes_received %" PRIu64
                              "\nbytes_sent %" PRIu64 "\n",
                              i, requests, received, sent);
-    call *c = call_new(store, NEAP_M_STATS);
+    neap_ask *c = neap_ask_new(store, NEAP_M_STATS);
     if (!c) status = NEAP_ENOMEM;
     if (!c) break;
-    call_send(store->servers[i], c);
-    status = call_wait(c, -1);
+    neap_ask_send(store->servers[i], c);
+    status = neap_ask_wait(c, -1);
     size_t more = status == NEAP_OK ? c->size : 0;
     if (more > SIZE - used - 256) more = SIZE - used - 256;
     if (more) memcpy(text + used, c->payload, more);
     used += more;
-    call_drop(c);
+    neap_ask_drop(c);
   }
   pthread_mutex_lock(&store->calls);
   if (status == NEAP_OK) status = keep(store, 0, text, used);

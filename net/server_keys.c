@@ -304,6 +304,7 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
     return status;
   }
   key->key = neap_keys_at(&server->keys, server->keys.count - 1);
+  neap_swap_begin(server, key);
   *out = key;
   return NEAP_OK;
 }
@@ -386,7 +387,7 @@ static void drop_key(neap_server *server, server_key *key) {
     key->orders = order->next;
     neap_free(server->context, order, sizeof *order);
   }
-  if (server->optimizer) neap_optimizer_forget(server->optimizer, key->key);
+  neap_swap_forget(server, key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
   neap_server_value_drop(key->value);
@@ -486,13 +487,14 @@ static int own_value(update *u, int stype, bool keep, server_value **out) {
 
 /* Whether an update by such a gradient needs sums from other servers. */
 static bool is_joint(neap_server *server, const server_key *key, int stype) {
-  return key->parts > 1 && server->optimizer &&
-         neap_optimizer_passes(server->optimizer, key->key, stype) > 1;
+  (void)server;
+  return key->parts > 1 && key->optimizer &&
+         neap_optimizer_passes(key->optimizer, key->key, stype) > 1;
 }
 
 /* As stores of one process do it, so that the same bits come out. */
 static int make_update(update *u, server_value **value) {
-  neap_optimizer *optimizer = u->server->optimizer;
+  neap_optimizer *optimizer = u->key->optimizer;
   int stype = neap_array_get_info(u->arrays[0])->stype;
   if (!optimizer) {
     int to = u->key->info.stype == NEAP_DENSE ? NEAP_DENSE : stype;
@@ -567,6 +569,7 @@ static void start(neap_server *server, server_key *key, const int *ranks, int co
   if (count > 16) pushes = neap_alloc(server->context, size);
   if (!pushes) return; /* at the next push, or change of the roster */
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
+  neap_swap_key(server, key);
   int status = run_update(server, key, pushes, count);
   key->updates++;
   if (status != NEAP_OK)
@@ -596,13 +599,15 @@ static void start_rounds(neap_server *server, server_key *key) {
   size_t size = (size_t)server->roster->num_workers * sizeof *ranks;
   if (size > sizeof few) ranks = neap_alloc(server->context, size);
   if (!ranks) return;
-  while ((count = next_round(server, key, ranks)) > 0) start(server, key, ranks, count);
+  while (neap_server_may_start(server, key) && (count = next_round(server, key, ranks)) > 0)
+    start(server, key, ranks, count);
   if (ranks != few) neap_free(server->context, ranks, size);
 }
 
 /* Starts what the key's home has ordered, as far as it is here. */
 static void start_ordered(neap_server *server, server_key *key) {
-  while (key->orders && key->clocks[key->orders->rank].first) {
+  while (key->orders && key->clocks[key->orders->rank].first &&
+         neap_server_may_start(server, key)) {
     server_order *order = key->orders;
     key->orders = order->next;
     if (!key->orders) key->orders_end = &key->orders;
@@ -615,6 +620,8 @@ static void start_ordered(neap_server *server, server_key *key) {
 /* Out of step: a push is an update by itself, as soon as it is here; unless sums of other servers
  * are needed, and another one has to say when. */
 static void start_alone(neap_server *server, server_key *key, int rank, int stype) {
+  if (!neap_server_may_start(server, key)) return;
+  neap_swap_key(server, key);
   if (!is_joint(server, key, stype)) {
     start(server, key, &rank, 1);
   } else if (key->index == 0) {
@@ -622,6 +629,20 @@ static void start_alone(neap_server *server, server_key *key, int rank, int styp
     start(server, key, &rank, 1);
   } else {
     start_ordered(server, key);
+  }
+}
+
+/* Out of step: all pushes that had to wait. */
+static void start_waiting(neap_server *server, server_key *key) {
+  for (int rank = 0; rank < server->roster->num_workers; rank++) {
+    const server_clock *clock = &key->clocks[rank];
+    const server_push *push;
+    do {
+      push = clock->first;
+      if (!push) break;
+      bool dense = push->codec || neap_array_get_info(push->array)->stype == NEAP_DENSE;
+      start_alone(server, key, rank, dense ? NEAP_DENSE : NEAP_ROW_SPARSE);
+    } while (clock->first != push);
   }
 }
 
@@ -748,7 +769,10 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
 void neap_server_recheck(neap_server *server) {
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    if (!server->async) start_rounds(server, key);
+    if (server->async)
+      start_waiting(server, key);
+    else
+      start_rounds(server, key);
     neap_server_answer_pulls(server, key);
   }
   fail_waits(server);
