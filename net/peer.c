@@ -313,7 +313,7 @@ static void lane_unplace(void *user, neap_incoming *in) {
 
 static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   int status = (int)neap_get_u32(r);
-  char text[1024];
+  char text[NEAP_TEXT_MAX];
   neap_get_text(r, text, sizeof text);
   if (r->bad || status < NEAP_OK || status >= NEAP_NUM_STATUS) return "a damaged reply";
   pthread_mutex_lock(&peer->lock);

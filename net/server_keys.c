@@ -487,7 +487,6 @@ static int own_value(update *u, int stype, bool keep, server_value **out) {
 
 /* Whether an update by such a gradient needs sums from other servers. */
 static bool is_joint(neap_server *server, const server_key *key, int stype) {
-  (void)server;
   return key->parts > 1 && key->optimizer &&
          neap_optimizer_passes(key->optimizer, key->key, stype) > 1;
 }
@@ -635,14 +634,12 @@ static void start_alone(neap_server *server, server_key *key, int rank, int styp
 /* Out of step: all pushes that had to wait. */
 static void start_waiting(neap_server *server, server_key *key) {
   for (int rank = 0; rank < server->roster->num_workers; rank++) {
-    const server_clock *clock = &key->clocks[rank];
-    const server_push *push;
-    do {
-      push = clock->first;
-      if (!push) break;
-      bool dense = push->codec || neap_array_get_info(push->array)->stype == NEAP_DENSE;
-      start_alone(server, key, rank, dense ? NEAP_DENSE : NEAP_ROW_SPARSE);
-    } while (clock->first != push);
+    server_push *push = NULL, **at = &key->clocks[rank].first;
+    while (*at && *at != push) {
+      push = *at;
+      int stype = push->codec ? NEAP_DENSE : neap_array_get_info(push->array)->stype;
+      start_alone(server, key, rank, stype);
+    }
   }
 }
 
@@ -769,10 +766,7 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
 void neap_server_recheck(neap_server *server) {
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    if (server->async)
-      start_waiting(server, key);
-    else
-      start_rounds(server, key);
+    (server->async ? start_waiting : start_rounds)(server, key);
     neap_server_answer_pulls(server, key);
   }
   fail_waits(server);

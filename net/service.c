@@ -116,7 +116,15 @@ static void small_done(neap_message *message, bool sent) {
 bool neap_session_reply(neap_session *session, uint64_t id, int priority, int status,
                         const char *text, const void *meta, size_t size) {
   neap_context *context = session->service->context;
-  size_t length = text ? strlen(text) : 0, room = 16 + length + size;
+  char cut[NEAP_TEXT_MAX];
+  size_t length = text ? strlen(text) : 0;
+  if (length >= sizeof cut) { /* at the end of a character */
+    for (length = sizeof cut - 1; length && ((unsigned char)text[length] & 0xc0) == 0x80;) length--;
+    memcpy(cut, text, length);
+    cut[length] = 0;
+    text = cut;
+  }
+  size_t room = 16 + length + size;
   small_reply *reply = neap_alloc(context, sizeof *reply + room);
   if (!reply) {
     neap_session_close_links(session, "no memory");
