@@ -612,15 +612,17 @@ typedef struct neap_job_options {
                          * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
   int num_workers;
   int num_servers;
-  int rank;               /* of this worker or server; -1: the scheduler gives one */
-  double timeout;         /* seconds without a sign of life until a process counts as dead: 60 */
-  int on_worker_lost;     /* neap_lost; the same for all workers of a job */
-  int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
-  const char *secret;     /* proves to the others that this process is of the job; NULL: none,
-                           * and then addresses must be on this host */
-  const char *listen_uri; /* servers: where workers reach it; NULL: like root_uri, any port */
-  const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
-  const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
+  int rank;                 /* of this worker or server; -1: the scheduler gives one */
+  double timeout;           /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;       /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound;   /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;       /* proves to the others that this process is of the job; NULL: none,
+                             * and then addresses must be on this host */
+  const char *admin_secret; /* servers: who does not prove that it knows it, too, may not change
+                             * the optimizer nor send commands; NULL: all of the job may */
+  const char *listen_uri;   /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *tls_ca;       /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;     /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
   int controller;              /* servers: not 0 if neap_server_command() is called; else commands
                                 * are refused */
@@ -656,7 +658,7 @@ typedef struct neap_job_place {
  * be NULL: then nothing of all that is looked at, but only
  *
  *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
- *   NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
+ *   NEAP_ADMIN_SECRET NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
 NEAP_API int neap_job_options_env(neap_job_options *options, const char *const *environment,
                                   neap_job_place *place);
 

@@ -359,6 +359,69 @@ static void test_both(void) {
   printf("three workers at once: each version given once\n");
 }
 
+/* ---- Who may --------------------------------------------------------------------------------- */
+
+static const char *known[2]; /* of the admins' secret, by rank */
+
+static void denied_body(worker *w) {
+  neap_array *weights[KEYS], *ones[KEYS];
+  text t = dump_of_source("return { name = 'count', update = function(w, g) return w + g end }");
+  int64_t version = 0;
+  for (int k = 0; k < KEYS; k++) {
+    weights[k] = filled(w->context, 2, shapes[k], 0);
+    ones[k] = filled(w->context, 2, shapes[k], 1);
+  }
+  OK(neap_store_init(w->store, KEYS, keys, weights));
+  if (w->rank == 0) CHECK(send(w, &t) == 1);
+  OK(neap_store_barrier(w->store));
+  if (w->rank == 1) {
+    CHECK(neap_store_send_optimizer(w->store, t.bytes, t.size, &version) == NEAP_EDENIED);
+    CHECK(strstr(neap_error(), "NEAP_ADMIN_SECRET"));
+    CHECK(neap_store_rollback_optimizer(w->store, &version) == NEAP_EDENIED);
+    CHECK(neap_store_send_settings(w->store, "{}", 2) == NEAP_EDENIED);
+  }
+  /* Pushing and pulling is everybody's right. */
+  OK(neap_store_push(w->store, KEYS, keys, NULL, ones, 0));
+  OK(neap_store_pull(w->store, KEYS, keys, NULL, weights, 0, 1));
+  for (int k = 0; k < KEYS; k++) {
+    CHECK(all_are(weights[k], 2));
+    neap_array_close(weights[k]);
+    neap_array_close(ones[k]);
+  }
+  free(t.bytes);
+}
+
+static void *denied_run(void *arg) {
+  worker *w = arg;
+  neap_job_options options = w->job->options;
+  options.rank = w->rank;
+  options.scripts = NULL;
+  options.admin_secret = known[w->rank];
+  w->context = job_context();
+  OK(neap_store_join(w->context, w->job->type, &options, &w->store));
+  denied_body(w);
+  worker_leave(w);
+  return NULL;
+}
+
+static void test_denied(const char *second) {
+  job j;
+  known[0] = "who may";
+  known[1] = second;
+  job_options(&j, 2, 2);
+  j.options.root_uri = "inproc://swap-test";
+  j.options.scripts = neap_host_scripts(host);
+  j.options.bigarray_bound = 2000;
+  j.options.admin_secret = "who may";
+  job_start(&j);
+  for (int i = 0; i < 2; i++) {
+    j.workers[i] = (worker){.job = &j, .rank = i};
+    CHECK(!pthread_create(&j.workers[i].thread, NULL, denied_run, &j.workers[i]));
+  }
+  for (int i = 0; i < 2; i++) pthread_join(j.workers[i].thread, NULL);
+  job_end(&j);
+}
+
 int main(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   host = make_host(NULL);
@@ -369,6 +432,8 @@ int main(void) {
   test_states("dist_sync");
   test_states("dist_async");
   test_both();
+  test_denied(NULL);
+  test_denied("who may not");
   test_replay("dist_sync", 2);
   test_replay("dist_async", 1);
   test_count("dist_sync");
