@@ -63,8 +63,9 @@ static void on_lost(void *user, int status, const char *text) {
   store->lost = true;
   pthread_cond_broadcast(&store->changed);
   pthread_mutex_unlock(&store->lock);
-  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
-           neap_status_name(status));
+  if (status != NEAP_ECLOSED) /* by ourselves */
+    neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
+             neap_status_name(status));
 }
 
 static void tick(void *user, double now) {

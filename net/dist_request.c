@@ -318,7 +318,7 @@ void neap_dist_send(dist_request *request) {
     neap_peer_request(store->servers[request->part->server], &request->request);
     return;
   }
-  request->lane = NEAP_FRAME_HEADER + message->frame.meta + request->bytes > NEAP_SMALL_MAX;
+  request->lane = !neap_message_light(message);
   atomic_fetch_add(&store->pushes, 1);
   dist_part *part = request->part;
   dist_key *key = neap_dist_key_hold(request->key); /* keeps the part, whoever sends it */

@@ -38,6 +38,7 @@ struct neap_link {
   nng_stream *stream;
   nng_aio *in, *out;         /* with callbacks */
   nng_aio *in_now, *out_now; /* without; see at_once() */
+  bool tls;                  /* what was begun there cannot be taken back */
 
   pthread_mutex_t lock;       /* guards what follows, up to the blank line */
   neap_message *first, *last; /* to be sent, in order */
@@ -79,6 +80,8 @@ int neap_link_create(neap_context *context, nng_stream *stream,
   link->callbacks = callbacks;
   link->user = user;
   link->stream = stream;
+  bool verified;
+  link->tls = nng_stream_get_bool(stream, NNG_OPT_TLS_VERIFIED, &verified) == 0;
   neap_context_retain(context);
   link->gather = neap_alloc(context, GATHER);
   link->buffer = neap_alloc(context, BUFFER);
@@ -367,7 +370,7 @@ static bool sent(neap_link *link, nng_aio *aio) {
 /* With the right to send: at once, as long as the stream takes it, if `tries`; then by on_sent().
  */
 static void send_now(neap_link *link, bool tries) {
-  for (int i = 0; tries && i < TRIES; i++) {
+  for (int i = 0; tries && !link->tls && i < TRIES; i++) {
     (void)nng_aio_set_iov(link->out_now, link->iovs, link->iov);
     nng_stream_send(link->stream, link->out_now);
     if (!at_once(link->out_now)) break;
@@ -578,7 +581,7 @@ static void on_received(void *arg) {
   neap_link *link = arg;
   size_t count;
   if (!received(link, link->in, &count)) return;
-  for (int i = 0; count >= MUCH && i < TRIES; i++) {
+  for (int i = 0; count >= MUCH && !link->tls && i < TRIES; i++) {
     receive(link, link->in_now);
     if (!at_once(link->in_now)) break;
     if (!received(link, link->in_now, &count)) return;

@@ -44,6 +44,10 @@ typedef struct neap_message {
   int flying;      /* slices handed to NNG */
 } neap_message;
 
+static inline bool neap_message_light(const neap_message *message) {
+  return message->sizes[0] + message->sizes[1] <= NEAP_LIGHT_MAX;
+}
+
 /* A message that came in. */
 typedef struct neap_incoming {
   neap_frame frame;

@@ -157,8 +157,7 @@ static void message_done(neap_message *message, bool sent) {
 }
 
 static lane *lane_for(neap_peer *peer, const neap_message *message) {
-  size_t size = NEAP_FRAME_HEADER + message->frame.meta + message->sizes[0] + message->sizes[1];
-  return &peer->lanes[size <= NEAP_SMALL_MAX ? 0 : peer->num_lanes - 1];
+  return &peer->lanes[neap_message_light(message) ? 0 : peer->num_lanes - 1];
 }
 
 static void send_request(neap_peer *peer, neap_request *request) {

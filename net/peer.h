@@ -5,7 +5,7 @@
  * by then is sent again, whole. So the listener may see it twice, and must know by what it says
  * (a clock, a number) whether it did it already; nothing is lost, and what is done is done once.
  *
- * One connection is called a lane. With two lanes, messages up to NEAP_SMALL_MAX go by the first
+ * One connection is called a lane. With two lanes, payloads up to NEAP_LIGHT_MAX go by the first
  * and large ones by the second, so that small ones do not wait in the system's buffers behind
  * large.
  *

@@ -345,7 +345,8 @@ static void on_down(void *user, neap_session *session) {
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
   bool stranger = !m || m->session != session;
-  if (!stranger && node_of(s, m)->state == NEAP_ALIVE) m->down = neap_now();
+  if (!stranger && node_of(s, m)->state == NEAP_ALIVE && !neap_session_is_up(session))
+    m->down = neap_now();
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->lock);
   if (stranger) neap_session_end(session, "gone before it registered");

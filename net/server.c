@@ -233,7 +233,8 @@ static void on_down(void *user, neap_session *session) {
   neap_server *server = user;
   pthread_mutex_lock(&server->lock);
   server_worker *worker = neap_session_owner(session);
-  if (worker && worker->session == session) worker->down = neap_now();
+  if (worker && worker->session == session && !neap_session_is_up(session))
+    worker->down = neap_now();
   pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }

@@ -411,10 +411,7 @@ static void reply_push(neap_server *server, int rank, server_push *push, int sta
 
 /* Starts one update by the oldest pushes of these ranks. */
 static void start(neap_server *server, server_key *key, const int *ranks, int count) {
-  server_push *few[16], **pushes = few;
-  size_t size = (size_t)count * sizeof *pushes;
-  if (count > 16) pushes = neap_alloc(server->context, size);
-  if (!pushes) return; /* at the next push, or change of the roster */
+  server_push *pushes[NEAP_NODES_MAX];
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
   int status = run_update(server, key, pushes, count);
   key->updates++;
@@ -425,7 +422,6 @@ static void start(neap_server *server, server_key *key, const int *ranks, int co
     reply_push(server, ranks[i], pushes[i], status, status ? neap_error() : NULL);
     free_push(server, pushes[i]);
   }
-  if (pushes != few) neap_free(server->context, pushes, size);
 }
 
 /* The ranks whose pushes make the next update: a round in step, or `rank` alone (K2). */
@@ -441,12 +437,8 @@ static int next_round(const neap_server *server, const server_key *key, int *ran
 }
 
 static void start_rounds(neap_server *server, server_key *key) {
-  int few[64], *ranks = few, count;
-  size_t size = (size_t)server->roster->num_workers * sizeof *ranks;
-  if (size > sizeof few) ranks = neap_alloc(server->context, size);
-  if (!ranks) return;
+  int ranks[NEAP_NODES_MAX], count;
   while ((count = next_round(server, key, ranks)) > 0) start(server, key, ranks, count);
-  if (ranks != few) neap_free(server->context, ranks, size);
 }
 
 void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
@@ -516,6 +508,12 @@ static int check_ahead(neap_server *server, const server_key *key, int rank, uin
   return NEAP_OK;
 }
 
+/* Whether a push may be answered before it starts. Out of step, whoever meets others at a barrier
+ * wants their pushes to be done; they start as soon as all parts have them. */
+static bool may_reply(const neap_server *server, const server_key *key) {
+  return !server->async || key->parts == 1;
+}
+
 /* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
 static int accept_push(neap_server *server, int rank, neap_incoming *in, const neap_push_head *head,
                        server_key *key) {
@@ -539,7 +537,8 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const n
   clock->last = push;
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
-  if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
+  if (may_reply(server, key) && (!ahead || server->workers[rank].hurried))
+    reply_push(server, rank, push, NEAP_OK, NULL);
   if (key->parts > 1)
     neap_split_accepted(server, key, rank);
   else if (server->async)
@@ -615,7 +614,8 @@ void neap_server_recheck(neap_server *server) {
 void neap_server_hurry(neap_server *server, int rank) {
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    for (server_push *push = key->clocks[rank].first; push; push = push->next)
+    for (server_push *push = key->clocks[rank].first; may_reply(server, key) && push;
+         push = push->next)
       reply_push(server, rank, push, NEAP_OK, NULL);
   }
 }

@@ -9,7 +9,8 @@
  *
  * Invariants:
  *   V1  A connection belongs to no session before its proof was checked; there are at most
- *       NEAP_STRANGERS of those, each for a few seconds. (on_accepted, neap_service_tick)
+ *       NEAP_STRANGERS of those, each for a few seconds, or less while that many are there.
+ *       (on_accepted, expired)
  *   V2  A session's lanes are of one epoch. A greeting with a higher one closes the older. (join)
  *   V3  Callbacks about one session may come from two threads at once, one a lane.
  *   V4  A session is freed when its owner ended it and its last connection is freed.
@@ -60,6 +61,8 @@ void neap_service_close(neap_service *service);
 const neap_hello *neap_session_hello(const neap_session *session);
 void neap_session_set_owner(neap_session *session, void *owner);
 void *neap_session_owner(const neap_session *session);
+/* Whether all lanes are there: up() and down() may be called late, and out of order. */
+bool neap_session_is_up(const neap_session *session);
 /* Sends a message; large ones by the last lane. done() may be called before this returns. */
 void neap_session_send(neap_session *session, neap_message *message);
 /* A reply without payload. False for want of memory; then the connections are closed, so that the

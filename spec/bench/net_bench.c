@@ -340,6 +340,7 @@ static void bench_large(job *j, const int *fds) {
   bench one = {.name = "raw, one stream"}, two = {.name = "raw, two streams in two directions"};
   bench many_keys = {.name = "push, 8 keys"}, one_key = {.name = "push, one key"};
   bench pulls = {.name = "pull, 8 keys"}, both = {.name = "push and pull at once, 8 keys"};
+  bench pair = {.name = "push and pull at once, 2 keys"}; /* as much memory as raw, nearly */
   const double mb = (double)TIMES * VALUE / 1e6;
   for (int i = 0; i < ROUNDS; i++) {
     bench_add(&one, mb / raw(fds, (uint64_t)TIMES * VALUE, 0));
@@ -348,14 +349,16 @@ static void bench_large(job *j, const int *fds) {
     bench_add(&pulls, mb / large(j, keys, in, out, KEYS, false, true));
     bench_add(&two, 2 * mb / raw(fds, (uint64_t)TIMES * VALUE, (uint64_t)TIMES * VALUE));
     bench_add(&both, 2 * mb / large(j, keys, in, out, KEYS, true, true));
+    bench_add(&pair, 2 * mb / large(j, keys, in, out, 2, true, true));
   }
   printf("values of 4 MiB; MB/s:\n");
-  bench *all[] = {&one, &many_keys, &one_key, &pulls, &two, &both};
-  for (int i = 0; i < 6; i++) bench_print(all[i], 1);
+  bench *all[] = {&one, &many_keys, &one_key, &pulls, &two, &both, &pair};
+  for (int i = 0; i < 7; i++) bench_print(all[i], 1);
   bench_ratio("push, 8 keys, against a raw stream (wanted: 0.85)", &many_keys, &one);
   bench_ratio("push, one key, against a raw stream (wanted: 0.85)", &one_key, &one);
   bench_ratio("pull, 8 keys, against a raw stream", &pulls, &one);
-  bench_ratio("push and pull at once against two raw streams (wanted: 0.8)", &both, &two);
+  bench_ratio("push and pull at once, 8 keys, against two raw streams (wanted: 0.8)", &both, &two);
+  bench_ratio("push and pull at once, 2 keys, against two raw streams (wanted: 0.8)", &pair, &two);
   close_all(in, KEYS);
   close_all(out, KEYS);
 }
@@ -475,9 +478,11 @@ static void drop_wire(void) {
   if (system("ip netns del " NAMESPACE " 2>/dev/null; ip link del neap0 2>/dev/null")) return;
 }
 
-/* Seconds of a small pull of high priority, a moment after a large push began. */
-static double overtaking(job *j, const neap_key *keys, neap_array *in, neap_array *out, bool busy) {
-  if (busy) push(j, &keys[0], in, 0);
+/* Seconds of a small pull of high priority, a moment after a large push or pull began, or alone. */
+static double overtaking(job *j, const neap_key *keys, neap_array *in, neap_array *large,
+                         neap_array *out) {
+  if (in) push(j, &keys[0], in, 0);
+  if (large) pull(j, &keys[0], large, 0);
   usleep(100000);
   double start = bench_now();
   pull(j, &keys[1], out, 10);
@@ -522,6 +527,7 @@ static void bench_wire(void) {
   bench one = {.name = "raw, one stream"}, pushes = {.name = "push"}, pulls = {.name = "pull"};
   bench both = {.name = "push and pull at once"}, two = {.name = "raw, both ways"};
   bench behind = {.name = "pull of 64 KiB behind the push, ms"}, alone = {.name = "alone, ms"};
+  bench behind_pull = {.name = "pull of 64 KiB behind the pull, ms"};
   bench raw_behind = {.name = "raw, by a socket of its own, ms"};
   const double mb = 64.0 * MB / 1e6;
   for (int i = 0; i < 3; i++) {
@@ -540,8 +546,9 @@ static void bench_wire(void) {
     pull(&j, &keys[2], out[2], 0);
     OK(neap_wait_all(j.context));
     bench_add(&both, 2 * mb / (bench_now() - begin));
-    bench_add(&alone, overtaking(&j, keys, in[0], out[1], false));
-    bench_add(&behind, overtaking(&j, keys, in[0], out[1], true));
+    bench_add(&alone, overtaking(&j, keys, NULL, NULL, out[1]));
+    bench_add(&behind, overtaking(&j, keys, in[0], NULL, out[1]));
+    bench_add(&behind_pull, overtaking(&j, keys, NULL, out[0], out[1]));
     bench_add(&raw_behind, raw_overtaking(fds, fds2));
   }
   printf("64 MiB over a wire of 1 Gbit/s; MB/s:\n");
@@ -549,6 +556,7 @@ static void bench_wire(void) {
   for (int i = 0; i < 5; i++) bench_print(all[i], 1);
   bench_print(&alone, 1e3);
   bench_print(&behind, 1e3);
+  bench_print(&behind_pull, 1e3);
   bench_print(&raw_behind, 1e3);
   bench_ratio("push against the wire (wanted: 0.95)", &pushes, &one);
   bench_ratio("pull against the wire (wanted: 0.95)", &pulls, &one);

@@ -174,6 +174,7 @@ int main(void) {
   bool thorough = getenv("NEAP_SPEC_LONG") != NULL;
   int cuts = thorough ? 500 : 40, stalls = thorough ? 5 : 0;
   alarm(thorough ? 600 : 200);
+  setvbuf(stdout, NULL, _IOLBF, 0);
   with("in step", "dist_sync", in_step, cuts, stalls + 1);
   with("compressed", "dist_sync", compressed, cuts, stalls);
   with("out of step", "dist_async", out_of_step, cuts, stalls);
