@@ -583,6 +583,21 @@ describe('a job without neap launch', function()
     right(output, 3, 1)
   end)
 
+  it('starts by srun', function()
+    local slurm = dofile(here .. 'slurm.lua')
+    local missing = slurm.missing()
+    if missing then
+      pending(missing)
+      return
+    end
+    local cluster = slurm.start(new_port(), new_port())
+    local status, output = processes.run({ [0] = 'srun', '-n', '3', 'luajit', sum() },
+      environment(cluster.environment))
+    cluster.stop()
+    assert(status == 0, output)
+    right(output, 3, 1)
+  end)
+
   it('is told everything in create, with servers and controllers of one\'s own', function()
     local told = 'num_workers = 2, num_servers = 2, timeout = 60, '
     local home = processes.start({ [0] = processes.neap, 'run', processes.write(
