@@ -526,12 +526,16 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const n
                         .codec = head->codec,
                         .threshold = (float)head->threshold,
                         .bytes = (size_t)in->frame.total};
+  /* Out of step an update follows soon, also where another server has to say so. The reply then
+   * comes after its start, since what was replied to is to be seen by all after a barrier. */
+  bool at_start = server->async && key->parts > 1;
   bool ahead = clock->first && clock->bytes + push->bytes > AHEAD;
   *(clock->last ? &clock->last->next : &clock->first) = push;
   clock->last = push;
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
-  if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
+  if (!at_start && (!ahead || server->workers[rank].hurried))
+    reply_push(server, rank, push, NEAP_OK, NULL);
   if (key->parts > 1)
     neap_split_accepted(server, key, rank);
   else if (server->async)
@@ -605,7 +609,7 @@ void neap_server_recheck(neap_server *server) {
 }
 
 void neap_server_hurry(neap_server *server, int rank) {
-  for (int i = 0; i < server->keys.count; i++) {
+  for (int i = 0; i < server->keys.count && !server->async; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
     for (server_push *push = key->clocks[rank].first; push; push = push->next)
       reply_push(server, rank, push, NEAP_OK, NULL);
