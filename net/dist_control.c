@@ -261,10 +261,27 @@ int neap_dist_settle(dist_store *store, bool *fenced) {
   return NEAP_OK;
 }
 
+/* The first error of a push that servers refused, which is marked on its key's order. */
+static int late_error(neap_store *base) {
+  for (int i = 0;; i++) {
+    neap_array *order = NULL;
+    pthread_mutex_lock(&base->lock);
+    const dist_entry *entry = neap_keys_value_at(&base->keys, i);
+    int status = entry ? neap_array_share(entry->key->order, &order) : NEAP_OK;
+    pthread_mutex_unlock(&base->lock);
+    NEAP_TRY(status);
+    if (!order) return NEAP_OK;
+    status = neap_array_wait(order);
+    neap_array_close(order);
+    NEAP_TRY(status);
+  }
+}
+
 int neap_dist_barrier(neap_store *base) {
   dist_store *store = dist_of(base);
   bool fenced;
   NEAP_TRY(neap_dist_settle(store, &fenced));
+  NEAP_TRY(late_error(base));
   neap_ask *c = neap_ask_new(store, NEAP_M_BARRIER);
   if (!c) return NEAP_ENOMEM;
   pthread_mutex_lock(&store->calls);

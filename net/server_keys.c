@@ -525,13 +525,9 @@ static int check_ahead(neap_server *server, const server_key *key, int rank, uin
   return NEAP_OK;
 }
 
-/* Whether a push may be answered before it starts. Out of step, whoever meets others at a barrier
- * wants their pushes to be done; they start as soon as all parts have them. */
-static bool may_reply(const neap_server *server, const server_key *key) {
-  return !server->async || key->parts == 1;
-}
-
-/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
+/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. In
+ * step it is answered at once; out of step when its update starts, which is soon, so that whoever
+ * meets others at a barrier sees their pushes. */
 static int accept_push(neap_server *server, int rank, neap_incoming *in, const neap_push_head *head,
                        server_key *key) {
   neap_array *array = NULL;
@@ -554,7 +550,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const n
   clock->last = push;
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
-  if (may_reply(server, key) && (!ahead || server->workers[rank].hurried))
+  if (!server->async && (!ahead || server->workers[rank].hurried))
     reply_push(server, rank, push, NEAP_OK, NULL);
   if (key->parts > 1)
     neap_split_accepted(server, key, rank);
@@ -631,10 +627,9 @@ void neap_server_recheck(neap_server *server) {
 }
 
 void neap_server_hurry(neap_server *server, int rank) {
-  for (int i = 0; i < server->keys.count; i++) {
+  for (int i = 0; i < server->keys.count && !server->async; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    for (server_push *push = key->clocks[rank].first; may_reply(server, key) && push;
-         push = push->next)
+    for (server_push *push = key->clocks[rank].first; push; push = push->next)
       reply_push(server, rank, push, NEAP_OK, NULL);
   }
 }
