@@ -215,7 +215,7 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
       open_peer(store, store->job.root_uri, "the scheduler", incarnation, 1, &store->scheduler));
   NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
-  NEAP_TRY(say_hello(store, until));
+  NEAP_TRY(say_hello(store, until + 1)); /* a scheduler that is away is told of before, and why */
   NEAP_TRY(find_servers(store, until));
   return wait_for_servers(store, until);
 }
