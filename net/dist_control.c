@@ -405,15 +405,6 @@ static int use_version(dist_store *store, int server, neap_ask *reply, void *arg
   return NEAP_OK;
 }
 
-int neap_store_send_optimizer(neap_store *base, const char *dump, size_t size, int64_t *version) {
-  dist_store *store = NULL;
-  NEAP_TRY(neap_dist_need(base, "set_optimizer", &store));
-  int64_t is = 0;
-  NEAP_TRY(ask(store, NEAP_M_OPTIMIZER, NULL, dump, size, use_version, &is));
-  *version = is;
-  return NEAP_OK;
-}
-
 int neap_store_send_settings(neap_store *base, const char *settings, size_t size) {
   dist_store *store = NULL;
   NEAP_TRY(neap_dist_need(base, "set_hyper", &store));

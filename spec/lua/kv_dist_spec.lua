@@ -361,6 +361,12 @@ describe('dist_sync', function()
       end
       kv:barrier()
       step(-6)
+      if kv.rank == 0 then assert(kv:rollback_optimizer() == 1) end
+      kv:barrier()
+      local back = kv:optimizer()
+      assert(back.name == 'sgd' and back.version == 1 and back.settings.rescale_grad == 0.5)
+      step(-8)
+      if kv.rank == 1 then raises(function() kv:rollback_optimizer() end, 'one step back') end
       local stats = kv:stats()
       assert(#stats.servers == 2 and stats.servers[1].server == 0 and
         stats.servers[2].bytes_received > 0)
