@@ -204,9 +204,10 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
   if (!store->servers) return NEAP_ENOMEM;
   memset(store->servers, 0, servers * sizeof *store->servers);
   store->answers = neap_alloc(store->context, servers * sizeof *store->answers);
-  store->answer_sizes = neap_alloc(store->context, servers * sizeof *store->answer_sizes);
-  if (!store->answers || !store->answer_sizes) return NEAP_ENOMEM;
+  if (!store->answers) return NEAP_ENOMEM;
   memset(store->answers, 0, servers * sizeof *store->answers);
+  store->answer_sizes = neap_alloc(store->context, servers * sizeof *store->answer_sizes);
+  if (!store->answer_sizes) return NEAP_ENOMEM;
   memset(store->answer_sizes, 0, servers * sizeof *store->answer_sizes);
   uint64_t incarnation;
   NEAP_TRY(neap_nonce(&incarnation, sizeof incarnation));
