@@ -196,6 +196,8 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* The part of a message's payload as a dense array like `info`: taken over or copied. */
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out);
+/* What is kept for each worker, once it is known how many there are. */
+int neap_server_make_workers(neap_server *server, int count);
 /* Whether rounds wait for this worker. Under the lock. */
 bool neap_server_counts(const neap_server *server, int rank);
 /* The worker of this state blocks those who wait: a text for them; NULL if it does not. */
