@@ -31,7 +31,7 @@ static void *allocate(void *user, void *block, size_t old_size, size_t size) {
 /* The contexts' memory, which knows what is alive: an object of libneap's that Lua has no memory
  * left to take hold of is lost, where allocations fail in turn. A cap leaves Neap's Lua enough to
  * lose nothing. */
-enum { PLACES = 1 << 14 };
+enum { PLACES = 1 << 17 };
 static void *alive[PLACES];
 static int num_alive;
 
