@@ -33,6 +33,7 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 static const char *handle(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
+  if (neap_server_is_admin(server, rank)) return neap_server_admin(server, rank, in, r);
   switch (in->frame.type) {
   case NEAP_M_PUSH:
     return neap_server_push(server, rank, in, r);
@@ -166,6 +167,50 @@ static int admit_server(neap_server *server, const neap_hello *hello, char *text
   return known ? NEAP_OK : NEAP_EDENIED;
 }
 
+/* An admin calls: one at a time, so that what two of them do is not mixed up. */
+static int admit_admin(neap_server *server, const neap_hello *hello, neap_session *session,
+                       char *text, size_t size) {
+  neap_session *old = NULL;
+  int status = NEAP_OK;
+  pthread_mutex_lock(&server->lock);
+  server_worker *admin = server->roster ? &server->workers[server->roster->num_workers] : NULL;
+  if (!admin) {
+    status = NEAP_ETIMEOUT;
+  } else if (admin->session && !admin->gone) {
+    status = NEAP_EEXIST;
+    snprintf(text, size, "somebody else is looking on or changing the optimizer");
+  } else {
+    old = admin->session;
+    admin->session = session;
+    admin->incarnation = hello->incarnation;
+    admin->gone = false;
+    admin->begun = admin->done = 0;
+    neap_session_hold(session);
+    neap_session_set_owner(session, admin);
+  }
+  pthread_mutex_unlock(&server->lock);
+  if (old) {
+    neap_session_end(old, "another process took its place");
+    neap_session_release(old);
+  }
+  return status;
+}
+
+static void set_gone(neap_server *server, neap_session *session, bool gone) {
+  if (neap_session_hello(session)->role != NEAP_ADMIN) return;
+  pthread_mutex_lock(&server->lock);
+  server_worker *admin = neap_session_owner(session);
+  if (admin && admin->session == session) admin->gone = gone;
+  pthread_mutex_unlock(&server->lock);
+}
+
+static void on_up(void *user, neap_session *session) {
+  set_gone(user, session, false);
+}
+static void on_down(void *user, neap_session *session) {
+  set_gone(user, session, true);
+}
+
 /* A worker calls (K5). */
 static int on_admit(void *user, const neap_hello *hello, neap_session *session, char *text,
                     size_t size) {
@@ -173,6 +218,7 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   neap_session *old = NULL;
   int status = NEAP_OK;
   if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
+  if (hello->role == NEAP_ADMIN) return admit_admin(server, hello, session, text, size);
   pthread_mutex_lock(&server->lock);
   if (!server->roster) {
     status = NEAP_ETIMEOUT; /* the worker heard from the scheduler before this server did */
@@ -224,7 +270,7 @@ static int make_workers(neap_server *server, int count) {
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
   if ((old && old->num_workers != roster->num_workers) ||
-      (!old && make_workers(server, roster->num_workers) != NEAP_OK)) {
+      (!old && make_workers(server, roster->num_workers + 1) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;
   }
@@ -325,6 +371,8 @@ static int start(neap_server *server) {
                                   .job = job,
                                   .timeout = job->timeout,
                                   .admit = on_admit,
+                                  .up = on_up,
+                                  .down = on_down,
                                   .place = on_place,
                                   .unplace = on_unplace,
                                   .message = on_message,
@@ -401,7 +449,7 @@ void neap_server_close(neap_server *server) {
   neap_peer_close(server->scheduler);
   neap_joints_disconnect(server);
   neap_scripts_close(server);
-  for (int i = 0; server->workers && i < server->roster->num_workers; i++) {
+  for (int i = 0; server->workers && i <= server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
     neap_session *session = server->workers[i].session;
     server->workers[i].session = NULL;
@@ -416,10 +464,10 @@ void neap_server_close(neap_server *server) {
   neap_service_close(server->service);
   if (server->roster) {
     neap_server_drop_keys(server);
-    for (int i = 0; i < server->roster->num_workers; i++)
+    for (int i = 0; i <= server->roster->num_workers; i++)
       neap_free(context, server->workers[i].text, server->workers[i].text_size);
     neap_free(context, server->workers,
-              (size_t)server->roster->num_workers * sizeof *server->workers);
+              ((size_t)server->roster->num_workers + 1) * sizeof *server->workers);
   }
   neap_joints_close(server);
   neap_roster_close(context, server->roster);

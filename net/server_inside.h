@@ -123,6 +123,7 @@ typedef struct server_worker {
   int rank;
   neap_session *session; /* held; NULL: none yet */
   uint64_t incarnation;
+  bool gone;            /* an admin without a connection */
   bool hurried;         /* waits at a barrier: its pushes are answered at once */
   uint64_t begun, done; /* numbers of control requests; the reply to the last one done: */
   int status;
@@ -154,7 +155,7 @@ struct neap_server {
   bool mode_known;
   neap_keys keys; /* -> server_key */
   uint64_t births;
-  server_worker *workers; /* num_workers */
+  server_worker *workers; /* num_workers, and behind them the admin */
   server_wait *waits;
   neap_optimizer *optimizer; /* the newest: new keys begin with it, and old ones come to it */
   int64_t version;           /* its */
@@ -179,6 +180,9 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* The part of a message's payload as a dense array like `info`: taken over or copied. */
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out);
+static inline bool neap_server_is_admin(const neap_server *server, int rank) {
+  return rank == server->roster->num_workers;
+}
 /* Whether rounds wait for this worker. Under the lock. */
 bool neap_server_counts(const neap_server *server, int rank);
 /* The worker of this state blocks those who wait: a text for them; NULL if it does not. */
@@ -261,6 +265,8 @@ void neap_scripts_close(neap_server *server);
 /* Control requests, each worker's one after the other; answered from the scripts' thread. Under the
  * lock. */
 const char *neap_server_control(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* What an admin may ask, and no more. Under the lock. */
+const char *neap_server_admin(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 /* Binds a new key's programs and then sends the reply to its INIT. Under the lock. */
 bool neap_scripts_bind(neap_server *server, int rank, uint64_t request, server_key *key);
 /* Whether anything is done by scripts here. Under the lock. */
