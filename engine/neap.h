@@ -490,10 +490,11 @@ NEAP_API int neap_optimizer_carry_over(neap_optimizer *from, neap_optimizer *to)
 /* ---- Stores ------------------------------------------------------------ */
 
 /* Types by exact name: local local_allreduce_cpu local_update_cpu device
- * local_allreduce_device; NEAP_EINVAL lists them. nccl, dist and their like are
- * NEAP_ENOTSUP, with what is missing. */
+ * local_allreduce_device; NEAP_EINVAL lists them. Those of jobs, dist_sync and its like, are
+ * made by neap_store_join(); here they, and nccl, are NEAP_ENOTSUP, with what is missing. */
 NEAP_API int neap_store_create(neap_context *context, const char *type, neap_store **out);
-/* Closing waits for nothing: queued work completes by itself. */
+/* Closing waits for nothing: queued work completes by itself. A store of a job waits until its
+ * pushes are with the servers, and leaves the job. */
 NEAP_API void neap_store_close(neap_store *store);
 NEAP_API const char *neap_store_type(const neap_store *store);
 /* The valid names, by index; NULL past the last. */
@@ -564,7 +565,24 @@ NEAP_API int neap_store_barrier(neap_store *store);
 /* ---- Jobs: stores across processes ------------------------------------- */
 
 /* A job is one scheduler, servers that hold the keys, and workers, each with a store of a dist
- * type. They may start in any order and live in any processes, several in one too. */
+ * type. They may start in any order and live in any processes, several in one too. Of a worker's
+ * store, the functions above do what they say there, and:
+ *
+ *   init      Waits until the key is there. Rank 0's value counts; others wait for it. What is
+ *             there already stays, so that a worker that died may come back and init again.
+ *   push      dist_sync: in rounds. A key's round takes one push of each worker, sums them in
+ *             order of rank, and updates; a worker that pushes again before that is a round
+ *             ahead. dist_async: each push is an update.
+ *             Each push counts exactly once, whatever connection breaks meanwhile; of a worker
+ *             that died in the middle of one, it counts wholly or not at all.
+ *   pull      Waits on the engine, not in the call: `outs` are there when the value after all
+ *             earlier pushes of this worker is, which in dist_sync is that of their rounds.
+ *   barrier   Waits for all workers of the job.
+ *   close     From then on, nobody waits for this worker's pushes.
+ *
+ * Keys of more than bigarray_bound elements are split over all servers, by rows; results are the
+ * same. A worker or server counts as dead when there was no sign of life of it for options.timeout
+ * seconds: who waits for it gets NEAP_ELOST, with its rank and host, as a late error. */
 
 enum neap_lost {
   NEAP_LOST_FAIL = 0, /* a worker that dies fails whatever waits for it, naming it */
@@ -623,12 +641,14 @@ typedef struct neap_job_options {
   int observer;             /* not 0: a store that looks on, and may change the optimizer; it has no
                              * keys and no rank, and the job tells it how many workers and servers
                              * there are. One at a time */
-  const char *listen_uri;   /* servers: where workers reach it; NULL: like root_uri, any port */
+  const char *listen_uri;   /* servers: where it listens; NULL: like root_uri, any port */
   const char *tls_ca;       /* files, for tls+tcp: certificates to trust, */
   const char *tls_cert;     /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
   int controller;              /* servers: not 0 if neap_server_command() is called; else commands
                                 * are refused */
+  const char *advertise_uri;   /* servers: where workers reach it, if that is another address than
+                                * it listens at: behind NAT, a proxy, a container's port */
 } neap_job_options;
 
 NEAP_API void neap_job_options_init(neap_job_options *options, size_t size);

@@ -24,6 +24,8 @@
 
 enum {
   SPIN_ROUNDS = 2000,      /* looks at the queue before a thread sleeps: about 20 microseconds */
+  WAIT_ROUNDS = 8000,      /* the same for a thread that waits: a reply of another process is sooner
+                            * there on a CPU that need not be woken */
   CHAIN_MAX = 64,          /* successors run directly before the queue gets its turn */
   NEST_MAX = 8,            /* quick operations that start quick operations */
   BACKLOG_MAX = 64 * 1024, /* operations queued before who queues more must help */
@@ -198,7 +200,8 @@ void neap_help(neap_parker *parker, bool worker) {
     if (worker && atomic_load(&sched->stopping)) return;
     atomic_fetch_add(&sched->searching, 1);
     bool found = false;
-    for (int i = 0; i < SPIN_ROUNDS && !found; i++) {
+    int rounds = worker ? SPIN_ROUNDS : WAIT_ROUNDS;
+    for (int i = 0; i < rounds && !found; i++) {
       found = neap_ready_any(&sched->ready) ||
               atomic_load_explicit(&parker->done, memory_order_relaxed);
       cpu_relax();
@@ -221,7 +224,8 @@ int64_t neap_backlog(neap_sched *sched) {
 
 /* Puts the work behind what it needs. Afterwards it may be complete and gone, unless it is
  * `ready`: then it is the caller's to run or offer. Returns its number. What will be run
- * `on_the_spot` belongs to no batch: it is complete before the call that queues it returns. */
+ * `on_the_spot` belongs to no batch, unless it is asynchronous: it is complete before the call that
+ * queues it returns. */
 uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *ready) {
   bool counted = work->kind == NEAP_WORK_POOLED;
   pthread_mutex_lock(&sched->submit);
@@ -229,7 +233,7 @@ uint64_t neap_enter(neap_sched *sched, neap_work *work, bool on_the_spot, bool *
   work->batch = (unsigned char)sched->batch;
   work->counted = counted;
   *ready = neap_work_enter(work);
-  if (*ready && on_the_spot)
+  if (*ready && on_the_spot && !work->async)
     work->counted = false;
   else if (counted)
     sched->submitted[sched->batch]++;
@@ -262,7 +266,7 @@ void neap_work_submit(neap_work *work) {
   bool paused = atomic_load_explicit(&sched->paused, memory_order_relaxed);
   bool on_the_spot =
       !paused && (sched->naive || (work->quick && work->parts == 1)) && depth < NEST_MAX;
-  if (on_the_spot && pooled && work->num_slots + work->num_writes == 0) {
+  if (on_the_spot && pooled && !work->async && work->num_slots + work->num_writes == 0) {
     /* Waits for nothing. */
     work->counted = false;
     run_here(sched, work);

@@ -145,8 +145,9 @@ static void release(neap_work *work, const let_go *go) {
 
 static void hold_drop(neap_epoch *epoch, const let_go *go) {
   if (atomic_fetch_sub_explicit(&epoch->holders, 1, memory_order_acq_rel) != 1) return;
+  neap_work *owner = epoch->owner; /* a variable's own epoch may go with it once the next runs */
   release(epoch->next, go);
-  retire(epoch);
+  if (owner) neap_work_drop(owner);
 }
 
 static void set_mark(neap_sched *sched, neap_var *var, neap_failure *failure) {

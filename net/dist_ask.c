@@ -12,8 +12,14 @@ void neap_ask_drop(neap_ask *c) {
   neap_free(c->context, c, sizeof *c);
 }
 
+/* The reply is there, and the request's message is out: what it was sent from is free (P3). */
 static void call_free(neap_request *request) {
-  neap_ask_drop((neap_ask *)request);
+  neap_ask *c = (neap_ask *)request;
+  pthread_mutex_lock(&c->lock);
+  c->done = true;
+  pthread_cond_signal(&c->cond);
+  pthread_mutex_unlock(&c->lock);
+  neap_ask_drop(c);
 }
 
 static uint8_t *call_place(neap_request *request, uint64_t total) {
@@ -34,15 +40,11 @@ static void call_done(neap_request *request, int status, const char *text, neap_
     status = NEAP_ENOMEM;
     text = "no memory for a reply";
   }
-  pthread_mutex_lock(&c->lock);
   c->status = status;
   snprintf(c->text, sizeof c->text, "%s", text ? text : "");
   if (meta_size) memcpy(c->meta, meta->at, meta_size);
   c->meta_size = meta_size;
   c->size = c->payload ? size : 0;
-  c->done = true;
-  pthread_cond_signal(&c->cond);
-  pthread_mutex_unlock(&c->lock);
 }
 
 neap_ask *neap_ask_new(dist_store *store, int type) {

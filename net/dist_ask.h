@@ -14,7 +14,7 @@ typedef struct neap_ask {
   atomic_int refs; /* the caller's and the peer's */
   bool done;
   int status;
-  char text[1024];
+  char text[NEAP_META_MAX / 2 + 1];
   size_t meta_size, size, room; /* of the reply's meta and payload; of this block's payload */
   uint8_t meta[NEAP_META_MAX];
   uint8_t *payload; /* the reply's, from the allocator */

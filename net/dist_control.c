@@ -6,20 +6,30 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 extern const neap_store_ops neap_store_dist; /* store_dist.c */
+
+enum { STALL = 10 /* seconds without an answer, for the log */ };
 
 /* ---- What the scheduler and peers tell ------------------------------------------------------- */
 
 static void on_roster(dist_store *store, neap_roster *roster) {
   pthread_mutex_lock(&store->lock);
   neap_roster *old = store->roster;
+  if (store->num_servers == 0) store->num_servers = roster->num_servers; /* an observer asks */
+  bool stale = roster->num_servers != store->num_servers || (old && old->version > roster->version);
+  if (stale) {
+    pthread_mutex_unlock(&store->lock);
+    neap_roster_close(store->context, roster);
+    return;
+  }
   store->roster = roster;
   pthread_cond_broadcast(&store->changed);
   bool serving = store->servers && store->ready;
   pthread_mutex_unlock(&store->lock);
   neap_roster_close(store->context, old);
-  if (!serving || roster->num_servers != store->num_servers) return;
+  if (!serving) return;
   for (int i = 0; i < store->num_servers; i++) {
     int state = neap_roster_server(roster, i)->state;
     if (state != NEAP_DIED && state != NEAP_LEFT) continue;
@@ -33,7 +43,7 @@ static void on_roster(dist_store *store, neap_roster *roster) {
 static void on_notice(void *user, neap_incoming *in) {
   dist_store *store = user;
   neap_roster *roster;
-  if (in->frame.type != NEAP_M_ROSTER || in->placed ||
+  if (in->frame.type != NEAP_M_ROSTER ||
       neap_roster_read(store->context, in->payload, (size_t)in->frame.total, &roster) != NEAP_OK)
     return;
   on_roster(store, roster);
@@ -49,8 +59,14 @@ static void on_up(void *user) {
 
 static void on_lost(void *user, int status, const char *text) {
   dist_store *store = user;
-  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", store->rank, text,
-           neap_status_name(status));
+  pthread_mutex_lock(&store->lock);
+  int rank = store->rank;
+  store->lost = true;
+  pthread_cond_broadcast(&store->changed);
+  pthread_mutex_unlock(&store->lock);
+  if (status != NEAP_ECLOSED) /* by ourselves */
+    neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
+             neap_status_name(status));
 }
 
 static void tick(void *user, double now) {
@@ -59,7 +75,16 @@ static void tick(void *user, double now) {
   pthread_mutex_lock(&store->lock);
   bool ready = store->ready;
   pthread_mutex_unlock(&store->lock);
-  for (int i = 0; ready && i < store->num_servers; i++) neap_peer_tick(store->servers[i], now);
+  for (int i = 0; ready && i < store->num_servers; i++) {
+    int type;
+    double since;
+    neap_peer_tick(store->servers[i], now);
+    if (neap_peer_stalled(store->servers[i], now, STALL, &type, &since))
+      neap_log(
+          store->context, NEAP_LOG_WARN,
+          "worker %d: %s is not answered by server %d for %.0f s; kv:stats() tells who is late",
+          store->rank, neap_message_name(type), i, since);
+  }
 }
 
 /* ---- Joining --------------------------------------------------------------------------------- */
@@ -79,7 +104,7 @@ static int open_peer(dist_store *store, const char *uri, const char *name, uint6
                                .notice = server ? NULL : on_notice,
                                .lost = on_lost,
                                .user = store,
-                               .ticker = &store->ticker};
+                               .ticker = store->ticker};
   neap_host_name(options.hello.host);
   return neap_peer_create(store->context, &options, out);
 }
@@ -148,7 +173,7 @@ static int find_servers(dist_store *store, double until) {
 
 static int wait_for_servers(dist_store *store, double until) {
   pthread_mutex_lock(&store->lock);
-  while (store->servers_up < store->num_servers &&
+  while (store->servers_up < store->num_servers && !store->lost &&
          neap_cond_wait(&store->changed, &store->lock, until)) {
   }
   int up = store->servers_up;
@@ -175,7 +200,7 @@ static int ask_size(dist_store *store, double until) {
   bool known = store->roster;
   if (known) {
     store->job.num_workers = store->roster->num_workers;
-    store->job.num_servers = store->roster->num_servers;
+    store->job.num_servers = store->num_servers;
   }
   pthread_mutex_unlock(&store->lock);
   return known ? NEAP_OK
@@ -186,7 +211,6 @@ static int ask_size(dist_store *store, double until) {
 }
 
 static int make_room(dist_store *store) {
-  store->num_servers = store->job.num_servers;
   size_t servers = (size_t)store->num_servers;
   store->servers = neap_alloc(store->context, servers * sizeof *store->servers);
   if (!store->servers) return NEAP_ENOMEM;
@@ -206,11 +230,13 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
     return neap_fail(NEAP_ENOMEM, "a lock cannot be made");
   NEAP_TRY(neap_job_copy(store->context, job, &store->job));
   store->rank = -1;
+  if (!job->observer) store->num_servers = job->num_servers;
   uint64_t incarnation;
   NEAP_TRY(neap_nonce(&incarnation, sizeof incarnation));
+  NEAP_TRY(neap_ticker_create(store->context, 0.05, tick, store, &store->ticker));
   NEAP_TRY(
       open_peer(store, store->job.root_uri, "the scheduler", incarnation, 1, &store->scheduler));
-  NEAP_TRY(neap_ticker_create(store->context, 0.05, tick, store, &store->ticker));
+  NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
   NEAP_TRY(say_hello(store, until));
   if (store->job.observer) NEAP_TRY(ask_size(store, until));
@@ -245,9 +271,9 @@ int neap_dist_fence(dist_store *store, bool on) {
 static bool wait_pushes(dist_store *store, double seconds) {
   double until = seconds < 0 ? -1 : neap_now() + seconds;
   pthread_mutex_lock(&store->lock);
-  while (store->pushes > 0 && neap_cond_wait(&store->changed, &store->lock, until)) {
+  while (atomic_load(&store->pushes) > 0 && neap_cond_wait(&store->changed, &store->lock, until)) {
   }
-  bool none = store->pushes == 0;
+  bool none = atomic_load(&store->pushes) == 0;
   pthread_mutex_unlock(&store->lock);
   return none;
 }
@@ -260,10 +286,27 @@ int neap_dist_settle(dist_store *store, bool *fenced) {
   return NEAP_OK;
 }
 
+/* The first error of a push that servers refused, which is marked on its key's order. */
+static int late_error(neap_store *base) {
+  for (int i = 0;; i++) {
+    neap_array *order = NULL;
+    pthread_mutex_lock(&base->lock);
+    const dist_entry *entry = neap_keys_value_at(&base->keys, i);
+    int status = entry ? neap_array_share(entry->key->order, &order) : NEAP_OK;
+    pthread_mutex_unlock(&base->lock);
+    NEAP_TRY(status);
+    if (!order) return NEAP_OK;
+    status = neap_array_wait(order);
+    neap_array_close(order);
+    NEAP_TRY(status);
+  }
+}
+
 int neap_dist_barrier(neap_store *base) {
   dist_store *store = dist_of(base);
   bool fenced;
   NEAP_TRY(neap_dist_settle(store, &fenced));
+  NEAP_TRY(late_error(base));
   neap_ask *c = neap_ask_new(store, NEAP_M_BARRIER);
   if (!c) return NEAP_ENOMEM;
   pthread_mutex_lock(&store->calls);
@@ -293,7 +336,8 @@ void neap_dist_leave(neap_store *base) {
   neap_ask *c = neap_ask_new(store, NEAP_M_LEAVE);
   if (!c) return;
   neap_ask_send(store->scheduler, c);
-  (void)neap_ask_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5));
+  if (neap_ask_wait(c, neap_now() + (store->job.timeout < 5 ? store->job.timeout : 5)) != NEAP_OK)
+    neap_log(store->context, NEAP_LOG_WARN, "worker %d: leaving: %s", store->rank, neap_error());
   neap_ask_drop(c);
 }
 
@@ -301,13 +345,19 @@ void neap_dist_close(neap_store *base) {
   dist_store *store = dist_of(base);
   neap_context *context = store->context;
   if (!context) return; /* never began to join */
-  neap_ticker_close(store->ticker);
+  /* Nobody is waited for any more: what is queued fails at once (D5). */
+  for (int i = 0; store->servers && i < store->num_servers; i++)
+    if (store->servers[i]) neap_peer_fail(store->servers[i], NEAP_ECLOSED, "the store was closed");
+  while (atomic_load_explicit(&store->works, memory_order_acquire) > 0)
+    if (neap_poll(context, 1000) == 0) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+  neap_ticker_stop(store->ticker);
   neap_peer_close(store->scheduler);
   for (int i = 0; store->servers && i < store->num_servers; i++) {
     neap_peer_close(store->servers[i]);
     if (store->answers && store->answers[i])
       neap_free(context, store->answers[i], store->answer_sizes[i] + 1);
   }
+  neap_ticker_close(store->ticker);
   size_t servers = (size_t)store->num_servers;
   neap_free(context, store->servers, servers * sizeof *store->servers);
   neap_free(context, store->answers, servers * sizeof *store->answers);
@@ -340,16 +390,6 @@ int neap_dist_need(neap_store *store, const char *name, dist_store **out) {
     return neap_fail(NEAP_ENOTSUP, "%s: a '%s' store has no servers", name, store->row->name);
   *out = dist_of(store);
   return NEAP_OK;
-}
-
-int neap_store_rank(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->rank : 0;
-}
-int neap_store_num_workers(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->job.num_workers : 1;
-}
-int neap_store_num_servers(const neap_store *store) {
-  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->num_servers : 0;
 }
 
 /* The same numbered request to all servers at once; replies are kept in `calls`. Under

@@ -19,6 +19,8 @@
  *       at one time have one priority and one lane. (may_leave)
  *   D3  What a request is sent from, and a reply received into, belongs to an operation that is not
  *       complete before the reply is there, or is a copy in the request.
+ *   D5  Operations use the store and its peers, so it counts them, and waits for them when it is
+ *       closed, before anything else goes. What is left to do afterwards needs the key only.
  *   D4  Locks: store->base.lock, then flow or lock, then the peer's and the link's. Replies come
  *       without any, and take flow or lock only. */
 #ifndef NEAP_DIST_INSIDE_H
@@ -54,10 +56,11 @@ typedef struct dist_part {
 /* A key, for as long as requests are about it. */
 typedef struct dist_key {
   dist_store *store;
+  neap_context *context;
   atomic_int refs;
   neap_key key; /* its text is ours */
   neap_array_info info;
-  uint64_t life;     /* another one each time a key is made; rank 0's counts */
+  uint64_t life;     /* another one each time a key is made; the home server's counts */
   neap_array *order; /* one byte that nobody looks at */
   size_t size;       /* of this block */
   int num_parts;
@@ -77,6 +80,8 @@ typedef struct dist_transfer {
   atomic_int left, status;
   neap_work *work; /* completed at the end; NULL: none, failures are told by the key's order */
   void (*finish)(struct dist_transfer *transfer); /* before that; may be NULL */
+  /* After the reply to the first part's INIT: what is to be done about the others. May be NULL. */
+  void (*go_on)(struct dist_transfer *transfer, int status, const char *text);
   void *owner;
   char text[320];
 } dist_transfer;
@@ -114,6 +119,8 @@ struct dist_store {
   uint64_t incarnation;
   _Atomic uint64_t lives;
   atomic_int copies;  /* requests that hold copies */
+  atomic_int works;   /* operations that are queued: D5 */
+  atomic_int pushes;  /* without a reply */
   atomic_int version; /* of the servers' optimizer, as far as it is known */
 
   pthread_mutex_t flow;  /* the parts' */
@@ -127,12 +134,17 @@ struct dist_store {
   int rank;
   neap_roster *roster;
   int servers_up;
-  int pushes; /* without a reply */
+  bool lost; /* one of the peers, for good */
   bool ready;
 };
 
 static inline dist_store *dist_of(neap_store *store) {
   return (dist_store *)store;
+}
+
+/* An operation is over: after this the store may be gone. */
+static inline void neap_dist_work_over(dist_store *store) {
+  atomic_fetch_sub_explicit(&store->works, 1, memory_order_release);
 }
 
 /* ---- dist_request.c ---- */
@@ -162,6 +174,8 @@ void neap_dist_payload(dist_request *request, const void *a, size_t a_size, cons
                        size_t b_size);
 /* Sends it; a push when its turn has come (D2). The reply ends the transfer once. */
 void neap_dist_send(dist_request *request);
+/* Between `on` and not `on`, requests gather, to leave together. */
+void neap_dist_gather(dist_store *store, bool on);
 
 /* ---- dist_control.c ---- */
 int neap_dist_join(dist_store *store, const neap_job_options *job);

@@ -45,6 +45,7 @@ int neap_dist_key_create(dist_store *store, const neap_store_entry *entry, dist_
   if (!key) return NEAP_ENOMEM;
   memset(key, 0, size);
   key->store = store;
+  key->context = store->context;
   atomic_init(&key->refs, 1);
   key->size = size;
   key->info = *info;
@@ -79,7 +80,7 @@ int neap_dist_key_create(dist_store *store, const neap_store_entry *entry, dist_
 
 void neap_dist_key_drop(dist_key *key) {
   if (!key || atomic_fetch_sub_explicit(&key->refs, 1, memory_order_acq_rel) != 1) return;
-  neap_context *context = key->store->context;
+  neap_context *context = key->context;
   if (key->key.text) neap_free(context, (void *)(uintptr_t)key->key.text, key->key.length + 1);
   neap_array_close(key->order);
   neap_free(context, key, key->size);
@@ -88,9 +89,10 @@ void neap_dist_key_drop(dist_key *key) {
 /* ---- Transfers ------------------------------------------------------------------------------- */
 
 dist_transfer *neap_dist_transfer(dist_key *key, int left) {
-  dist_transfer *transfer = neap_alloc(key->store->context, sizeof *transfer);
+  dist_transfer *transfer = neap_pool_get(key->store->context->pool, sizeof *transfer);
   if (!transfer) return NULL;
-  memset(transfer, 0, sizeof *transfer);
+  memset(transfer, 0, offsetof(dist_transfer, text));
+  transfer->text[0] = 0;
   transfer->store = key->store;
   transfer->key = neap_dist_key_hold(key);
   atomic_init(&transfer->left, left);
@@ -133,7 +135,7 @@ void neap_dist_end(dist_transfer *transfer, int status, const char *text) {
     tell_by_order(transfer);
   neap_context *context = transfer->store->context;
   neap_dist_key_drop(transfer->key);
-  neap_free(context, transfer, sizeof *transfer);
+  neap_pool_put(context->pool, transfer, sizeof *transfer);
 }
 
 /* ---- Flow ------------------------------------------------------------------------------------ */
@@ -149,10 +151,9 @@ static bool may_leave(const dist_part *part) {
          (part->flying < FLYING && part->flying_bytes + request->bytes <= FLYING_BYTES);
 }
 
-/* Sends what may leave. One thread at a time, so that the order stays; without store->flow while
- * sending, since a peer that is lost replies at once. */
+/* Under store->flow: sends what may leave, and unlocks. One thread at a time, so that the order
+ * stays; not under store->flow while sending, since a peer that is lost replies at once. */
 static void pump(dist_store *store, dist_part *part) {
-  pthread_mutex_lock(&store->flow);
   bool mine = !part->pumping;
   part->pumping = true;
   while (mine && may_leave(part)) {
@@ -176,14 +177,14 @@ static void push_answered(dist_request *request) {
   pthread_mutex_lock(&store->flow);
   request->part->flying--;
   request->part->flying_bytes -= request->bytes;
-  pthread_mutex_unlock(&store->flow);
   pump(store, request->part);
 }
 
-static void count_push(dist_store *store, int more) {
+/* A push is through; after the last, whoever waits for that is woken. */
+static void push_over(dist_store *store) {
+  if (atomic_fetch_sub(&store->pushes, 1) != 1) return;
   pthread_mutex_lock(&store->lock);
-  store->pushes += more;
-  if (!store->pushes) pthread_cond_broadcast(&store->changed);
+  pthread_cond_broadcast(&store->changed);
   pthread_mutex_unlock(&store->lock);
 }
 
@@ -223,6 +224,8 @@ static const char *take_reply(dist_request *request, neap_reader *meta, neap_inc
 static const char *take_birth(dist_request *request, neap_reader *meta) {
   request->part->birth = neap_get_u64(meta);
   request->part->clock = neap_get_u64(meta);
+  uint64_t life = neap_get_u64(meta);
+  if (request->part == request->key->parts) request->key->life = life;
   return neap_reader_done(meta) ? NULL : "a damaged reply to INIT";
 }
 
@@ -237,11 +240,14 @@ static void on_reply(neap_request *base, int status, const char *text, neap_read
   dist_transfer *transfer = request->transfer;
   bool push = request->push;
   if (push) push_answered(request);
-  if (wrong)
-    neap_dist_end(transfer, NEAP_EFORMAT, wrong);
-  else
-    neap_dist_end(transfer, status, text);
-  if (push) count_push(store, -1);
+  if (wrong) {
+    status = NEAP_EFORMAT;
+    text = wrong;
+  }
+  if (transfer->go_on && request->part == request->key->parts)
+    transfer->go_on(transfer, status, text);
+  neap_dist_end(transfer, status, text);
+  if (push) push_over(store);
 }
 
 void neap_dist_request_drop(dist_request *request) {
@@ -250,7 +256,7 @@ void neap_dist_request_drop(dist_request *request) {
   if (request->copy) atomic_fetch_sub(&store->copies, 1);
   if (request->block) neap_pool_put(store->context->pool, request->block, request->block_size);
   neap_dist_key_drop(request->key);
-  neap_free(store->context, request, request->size);
+  neap_pool_put(store->context->pool, request, request->size);
 }
 
 static void free_request(neap_request *base) {
@@ -260,9 +266,10 @@ static void free_request(neap_request *base) {
 dist_request *neap_dist_request(dist_transfer *transfer, dist_part *part, int type, int priority,
                                 size_t copy) {
   dist_store *store = transfer->store;
-  size_t meta = transfer->key->key.length + 192 + (size_t)(16 * NEAP_MAX_DIM);
+  size_t shapes = type == NEAP_M_INIT ? (size_t)(16 * NEAP_MAX_DIM) : 0;
+  size_t meta = transfer->key->key.length + 192 + shapes;
   size_t size = sizeof(dist_request) + meta + copy;
-  dist_request *request = neap_alloc(store->context, size);
+  dist_request *request = neap_pool_get(store->context->pool, size);
   if (!request) return NULL;
   memset(request, 0, sizeof *request);
   atomic_init(&request->refs, 1);
@@ -311,15 +318,18 @@ void neap_dist_send(dist_request *request) {
     neap_peer_request(store->servers[request->part->server], &request->request);
     return;
   }
-  request->lane = NEAP_FRAME_HEADER + message->frame.meta + request->bytes > NEAP_SMALL_MAX;
-  count_push(store, 1);
+  request->lane = !neap_message_light(message);
+  atomic_fetch_add(&store->pushes, 1);
   dist_part *part = request->part;
   dist_key *key = neap_dist_key_hold(request->key); /* keeps the part, whoever sends it */
   pthread_mutex_lock(&store->flow);
   request->next = NULL;
   *part->held_end = request;
   part->held_end = &request->next;
-  pthread_mutex_unlock(&store->flow);
   pump(store, part);
   neap_dist_key_drop(key);
+}
+
+void neap_dist_gather(dist_store *store, bool on) {
+  for (int i = 0; i < store->num_servers; i++) neap_peer_gather(store->servers[i], on);
 }

@@ -40,6 +40,7 @@ int neap_job_check(const neap_job_options *options, int role) {
   if (options->on_worker_lost != NEAP_LOST_FAIL && options->on_worker_lost != NEAP_LOST_CONTINUE)
     return neap_fail(NEAP_EINVAL, "%s: on_worker_lost is %d; there are fail (0) and continue (1)",
                      name, options->on_worker_lost);
+  if (options->advertise_uri) NEAP_TRY(neap_uri_check(options->advertise_uri));
   if (options->bigarray_bound < 1)
     return neap_fail(NEAP_EINVAL, "%s: bigarray_bound is below 1", name);
   return NEAP_OK;
@@ -47,8 +48,9 @@ int neap_job_check(const neap_job_options *options, int role) {
 
 /* The texts of options, by address. */
 static const char **texts_of(neap_job_options *options, int i) {
-  const char **texts[] = {&options->root_uri, &options->secret,   &options->listen_uri,
-                          &options->tls_ca,   &options->tls_cert, &options->admin_secret};
+  const char **texts[] = {&options->root_uri,    &options->secret,   &options->listen_uri,
+                          &options->tls_ca,      &options->tls_cert, &options->advertise_uri,
+                          &options->admin_secret};
   return i < (int)(sizeof texts / sizeof *texts) ? texts[i] : NULL;
 }
 
@@ -120,6 +122,7 @@ static void write_roster(neap_writer *w, const neap_roster *roster) {
   neap_put_u32(w, (uint32_t)roster->num_servers);
   neap_put_u8(w, (unsigned)roster->policy);
   neap_put_u8(w, roster->over);
+  neap_put_u64(w, roster->version);
   for (int i = 0; i < roster->num_workers + roster->num_servers; i++) {
     const neap_node *node = &roster->nodes[i];
     neap_put_u8(w, (unsigned)node->state);
@@ -131,7 +134,7 @@ static void write_roster(neap_writer *w, const neap_roster *roster) {
 
 int neap_roster_write(neap_context *context, const neap_roster *roster, uint8_t **bytes,
                       size_t *size) {
-  size_t room = 16 + nodes_size(roster->num_workers, roster->num_servers);
+  size_t room = 32 + nodes_size(roster->num_workers, roster->num_servers);
   uint8_t *block = neap_alloc(context, room);
   if (!block) return NEAP_ENOMEM;
   neap_writer w;
@@ -155,6 +158,7 @@ int neap_roster_read(neap_context *context, const void *bytes, size_t size, neap
   NEAP_TRY(neap_roster_create(context, (int)workers, (int)servers, &roster));
   roster->policy = (int)neap_get_u8(&r);
   roster->over = neap_get_u8(&r) != 0;
+  roster->version = neap_get_u64(&r);
   for (uint32_t i = 0; i < workers + servers; i++) {
     neap_node *node = &roster->nodes[i];
     node->state = (int)neap_get_u8(&r);

@@ -28,6 +28,7 @@ typedef struct neap_roster {
   int num_workers, num_servers;
   int policy;       /* neap_lost */
   bool over;        /* all workers have left */
+  uint64_t version; /* grows with each change: copies for one process may overtake each other */
   neap_node *nodes; /* workers, then servers */
 } neap_roster;
 

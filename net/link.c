@@ -10,9 +10,12 @@ enum {
   COPIED = 8 << 10,  /* payloads up to this are gathered, longer ones sent from where they are */
   GATHER = 64 << 10, /* bytes gathered for one send */
   BUFFER = 128 << 10,
+  BEHIND = 512, /* of that, behind a slice that is received straight into place */
   MOST_IOV = 8, /* NNG takes no more */
   MOST_FLYING = 1024,
-  MOST_OPEN = 64, /* placed messages that are not complete */
+  TRIES = 16,      /* sends, or receives, in a row by one thread */
+  MUCH = 16 << 10, /* bytes received at once: more is likely there already */
+  MOST_OPEN = 64,  /* placed messages that are not complete */
   WHY = 200,
 };
 _Static_assert((int)BUFFER >= 2 * (int)NEAP_SMALL_MAX, "small messages are taken from the buffer");
@@ -33,12 +36,14 @@ struct neap_link {
   const neap_link_callbacks *callbacks;
   void *user;
   nng_stream *stream;
-  nng_aio *in, *out;
+  nng_aio *in, *out;         /* with callbacks */
+  nng_aio *in_now, *out_now; /* without; see at_once() */
+  bool tls;                  /* what was begun there cannot be taken back */
 
   pthread_mutex_t lock;       /* guards what follows, up to the blank line */
   neap_message *first, *last; /* to be sent, in order */
   int busy;
-  bool sending, closing, told;
+  bool sending, receiving, closing, told;
   char why[WHY];
   uint64_t received, sent;
 
@@ -75,12 +80,15 @@ int neap_link_create(neap_context *context, nng_stream *stream,
   link->callbacks = callbacks;
   link->user = user;
   link->stream = stream;
+  bool verified;
+  link->tls = nng_stream_get_bool(stream, NNG_OPT_TLS_VERIFIED, &verified) == 0;
   neap_context_retain(context);
   link->gather = neap_alloc(context, GATHER);
   link->buffer = neap_alloc(context, BUFFER);
   bool lock = pthread_mutex_init(&link->lock, NULL) == 0;
   if (!lock || !link->gather || !link->buffer || nng_aio_alloc(&link->in, on_received, link) ||
-      nng_aio_alloc(&link->out, on_sent, link)) {
+      nng_aio_alloc(&link->out, on_sent, link) || nng_aio_alloc(&link->in_now, NULL, NULL) ||
+      nng_aio_alloc(&link->out_now, NULL, NULL)) {
     if (!lock) (void)pthread_mutex_init(&link->lock, NULL); /* destroyed below, whatever it is */
     neap_link_free(link);
     return neap_fail(NEAP_ENOMEM, "no memory for a connection");
@@ -94,6 +102,8 @@ void neap_link_free(neap_link *link) {
   neap_context *context = link->context;
   if (link->out) nng_aio_free(link->out); /* waits for its callback */
   if (link->in) nng_aio_free(link->in);
+  if (link->out_now) nng_aio_free(link->out_now);
+  if (link->in_now) nng_aio_free(link->in_now);
   nng_stream_free(link->stream);
   neap_free(context, link->gather, GATHER);
   neap_free(context, link->buffer, BUFFER);
@@ -170,6 +180,15 @@ void neap_link_counts(neap_link *link, uint64_t *received, uint64_t *sent) {
   *received = link->received;
   *sent = link->sent;
   pthread_mutex_unlock(&link->lock);
+}
+
+/* Whether an operation without a callback, just begun, is complete; else it is taken back, and has
+ * done nothing. For what can be done at once this spares waking a thread of NNG's, which costs more
+ * than a small message all told. */
+static bool at_once(nng_aio *aio) {
+  nng_aio_cancel(aio);
+  nng_aio_wait(aio);
+  return nng_aio_result(aio) != NNG_ECANCELED;
 }
 
 /* ---- Sending --------------------------------------------------------------------------------- */
@@ -279,9 +298,11 @@ static bool build(neap_link *link) {
   return link->iovs > 0;
 }
 
-/* Under the lock: takes the right to send if there is something to. */
+/* Under the lock: takes the right to send if there is something to. While what came in is being
+ * read, answers to it gather. */
 static bool may_send(neap_link *link) {
-  if (link->sending || link->closing || !link->first || !build(link)) return false;
+  if (link->sending || link->receiving || link->closing || !link->first || !build(link))
+    return false;
   link->sending = true;
   link->busy++;
   return true;
@@ -297,24 +318,6 @@ static void end_if_closing(neap_link *link, nng_aio *aio) {
   if (closing) nng_aio_abort(aio, NNG_ECLOSED);
 }
 
-static void send_now(neap_link *link) {
-  (void)nng_aio_set_iov(link->out, link->iovs, link->iov);
-  nng_stream_send(link->stream, link->out);
-  end_if_closing(link, link->out);
-}
-
-bool neap_link_send(neap_link *link, neap_message *message) {
-  message->offset = 0;
-  message->flying = 0;
-  pthread_mutex_lock(&link->lock);
-  bool taken = !link->told; /* while it is closing, settle() drops what is queued */
-  if (taken) link_message(link, message);
-  bool send = may_send(link);
-  pthread_mutex_unlock(&link->lock);
-  if (send) send_now(link);
-  return taken;
-}
-
 /* NNG may have sent a part only: the rest first. */
 static bool advance(neap_link *link, size_t count) {
   unsigned i = 0;
@@ -327,16 +330,16 @@ static bool advance(neap_link *link, size_t count) {
   return true;
 }
 
-static void on_sent(void *arg) {
-  neap_link *link = arg;
-  int error = nng_aio_result(link->out);
-  size_t count = error ? 0 : nng_aio_count(link->out);
+/* A send has ended. True: there is more, and the right to send it is the caller's. False: the link
+ * may be gone. */
+static bool sent(neap_link *link, nng_aio *aio) {
+  int error = nng_aio_result(aio);
+  size_t count = error ? 0 : nng_aio_count(aio);
   if (!error && advance(link, count)) {
     pthread_mutex_lock(&link->lock);
     link->sent += count;
     pthread_mutex_unlock(&link->lock);
-    send_now(link);
-    return;
+    return true;
   }
   /* The messages whose last slice this was; or, on an error, that nobody will go on with. */
   neap_message *done = NULL, **end = &done;
@@ -354,7 +357,6 @@ static void on_sent(void *arg) {
   }
   bool more = may_send(link);
   pthread_mutex_unlock(&link->lock);
-  if (more) send_now(link);
   while (done) {
     neap_message *next = done->next;
     done->done(done, !error);
@@ -362,11 +364,62 @@ static void on_sent(void *arg) {
   }
   if (failed) nng_stream_close(link->stream);
   settle(link, 1);
+  return more;
+}
+
+/* With the right to send: at once, as long as the stream takes it, if `tries`; then by on_sent().
+ */
+static void send_now(neap_link *link, bool tries) {
+  for (int i = 0; tries && !link->tls && i < TRIES; i++) {
+    (void)nng_aio_set_iov(link->out_now, link->iovs, link->iov);
+    nng_stream_send(link->stream, link->out_now);
+    if (!at_once(link->out_now)) break;
+    if (!sent(link, link->out_now)) return;
+  }
+  (void)nng_aio_set_iov(link->out, link->iovs, link->iov);
+  nng_stream_send(link->stream, link->out);
+  end_if_closing(link, link->out);
+}
+
+static void on_sent(void *arg) {
+  neap_link *link = arg;
+  if (sent(link, link->out)) send_now(link, true);
+}
+
+/* Under the lock. While it is closing, settle() drops what is queued. */
+static bool enqueue(neap_link *link, neap_message *message) {
+  message->offset = 0;
+  message->flying = 0;
+  if (!link->told) link_message(link, message);
+  return !link->told;
+}
+
+bool neap_link_send(neap_link *link, neap_message *message) {
+  pthread_mutex_lock(&link->lock);
+  bool taken = enqueue(link, message);
+  bool send = may_send(link);
+  pthread_mutex_unlock(&link->lock);
+  if (send) send_now(link, false);
+  return taken;
+}
+
+bool neap_link_queue(neap_link *link, neap_message *message) {
+  pthread_mutex_lock(&link->lock);
+  bool taken = enqueue(link, message);
+  pthread_mutex_unlock(&link->lock);
+  return taken;
+}
+
+void neap_link_flush(neap_link *link) {
+  pthread_mutex_lock(&link->lock);
+  bool send = may_send(link);
+  pthread_mutex_unlock(&link->lock);
+  if (send) send_now(link, link->iovs == 1); /* small, all of it: the caller does not wait long */
 }
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
 
-static void receive_now(neap_link *link) {
+static void receive(neap_link *link, nng_aio *aio) {
   nng_iov iov[2];
   unsigned n = 0;
   if (link->missing && link->current->in.payload)
@@ -376,9 +429,14 @@ static void receive_now(neap_link *link) {
     link->end -= link->begin;
     link->begin = 0;
   }
-  iov[n++] = (nng_iov){link->buffer + link->end, BUFFER - link->end};
-  (void)nng_aio_set_iov(link->in, n, iov);
-  nng_stream_recv(link->stream, link->in);
+  size_t room = BUFFER - link->end; /* n: the less is copied, the better */
+  iov[n] = (nng_iov){link->buffer + link->end, n && room > BEHIND ? BEHIND : room};
+  (void)nng_aio_set_iov(aio, n + 1, iov);
+  nng_stream_recv(link->stream, aio);
+}
+
+static void receive_more(neap_link *link) {
+  receive(link, link->in);
   end_if_closing(link, link->in);
 }
 
@@ -387,7 +445,7 @@ void neap_link_start(neap_link *link) {
   bool closing = link->closing;
   if (!closing) link->busy++;
   pthread_mutex_unlock(&link->lock);
-  if (!closing) receive_now(link);
+  if (!closing) receive_more(link);
 }
 
 static opened *find_open(neap_link *link, const neap_frame *frame) {
@@ -498,20 +556,35 @@ static const char *take(neap_link *link, size_t count) {
   return wrong ? wrong : take_all(link);
 }
 
-static void on_received(void *arg) {
-  neap_link *link = arg;
-  int error = nng_aio_result(link->in);
-  size_t count = error ? 0 : nng_aio_count(link->in);
-  const char *wrong = error ? nng_strerror(error) : take(link, count);
+/* A receive has ended. False: that was the last one, and the link may be gone. */
+static bool received(neap_link *link, nng_aio *aio, size_t *count) {
+  int error = nng_aio_result(aio);
+  *count = error ? 0 : nng_aio_count(aio);
   pthread_mutex_lock(&link->lock);
-  link->received += count;
-  if (wrong) begin_close(link, wrong);
-  bool closing = link->closing;
+  link->receiving = true;
   pthread_mutex_unlock(&link->lock);
-  if (!closing) {
-    receive_now(link);
-    return;
-  }
+  const char *wrong = error ? nng_strerror(error) : take(link, *count);
+  pthread_mutex_lock(&link->lock);
+  link->receiving = false;
+  link->received += *count;
+  if (wrong) begin_close(link, wrong);
+  bool closing = link->closing, send = may_send(link);
+  pthread_mutex_unlock(&link->lock);
+  if (send) send_now(link, true);
+  if (!closing) return true;
   nng_stream_close(link->stream);
   settle(link, 1);
+  return false;
+}
+
+static void on_received(void *arg) {
+  neap_link *link = arg;
+  size_t count;
+  if (!received(link, link->in, &count)) return;
+  for (int i = 0; count >= MUCH && !link->tls && i < TRIES; i++) {
+    receive(link, link->in_now);
+    if (!at_once(link->in_now)) break;
+    if (!received(link, link->in_now, &count)) return;
+  }
+  receive_more(link);
 }

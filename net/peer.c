@@ -2,12 +2,20 @@
 /* peer.c - requests to a listener, over connections that are made again when they break; see
  * peer.h for the rules. */
 #include "peer.h"
+#include "job.h"
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-enum { TEXT = 512, GREETING = NEAP_HOST_MAX + 128 };
+enum {
+  TEXT = 512,
+  GREETING = NEAP_HOST_MAX + 128,
+  FEW = 4, /* requests without a reply up to which each leaves at once */
+};
+/* The largest roster. */
+static const uint64_t notice_max = NEAP_NODES_MAX * (uint64_t)(NEAP_HOST_MAX + NEAP_URI_MAX + 32);
 
 enum lane_state { IDLE, DIALING, UP, DEAD /* closed, to be freed by the ticker */ };
 
@@ -16,8 +24,9 @@ typedef struct lane {
   int index;
   enum lane_state state;
   nng_aio *dial;
-  neap_link *link; /* once dialed, until freed */
-  bool starting;   /* on_dialed() is at it: not to be freed */
+  neap_link *link;  /* once dialed, until freed */
+  bool starting;    /* on_dialed() is at it: not to be freed, */
+  atomic_int users; /* nor while somebody flushes it */
   neap_hello hello;
   uint8_t nonce[NEAP_NONCE]; /* the listener's */
   neap_message greeting, proof, ping;
@@ -40,6 +49,7 @@ struct neap_peer {
   neap_hello hello;
   neap_request *requests, *last; /* oldest first */
   uint64_t num_requests;
+  int gathering;        /* calls of neap_peer_gather(), on, that are not over */
   neap_request **slots; /* by the low half of an id, less one */
   uint32_t num_slots, *spare, num_spare;
   uint32_t generation;
@@ -47,7 +57,7 @@ struct neap_peer {
   int fate;    /* a status once the peer is given up */
   bool failed; /* and its requests have been told */
   double down; /* since when there is no connection */
-  double dial_at, backoff;
+  double dial_at, backoff, stall_told;
   char text[TEXT];         /* why the last connection ended; of the fate */
   uint64_t received, sent; /* by links that are gone */
 };
@@ -84,6 +94,7 @@ static neap_request *find(neap_peer *peer, uint64_t id) {
 }
 
 static void append(neap_peer *peer, neap_request *request) {
+  request->since = neap_now();
   request->next = NULL;
   request->previous = peer->last;
   *(peer->last ? &peer->last->next : &peer->requests) = request;
@@ -146,8 +157,7 @@ static void message_done(neap_message *message, bool sent) {
 }
 
 static lane *lane_for(neap_peer *peer, const neap_message *message) {
-  size_t size = NEAP_FRAME_HEADER + message->frame.meta + message->sizes[0] + message->sizes[1];
-  return &peer->lanes[size <= NEAP_SMALL_MAX ? 0 : peer->num_lanes - 1];
+  return &peer->lanes[neap_message_light(message) ? 0 : peer->num_lanes - 1];
 }
 
 static void send_request(neap_peer *peer, neap_request *request) {
@@ -175,11 +185,23 @@ static bool no_lane_open(const neap_peer *peer) {
   return true;
 }
 
+/* Under the lock: keeps the lane's link until flush(). */
+static lane *use(lane *l) {
+  atomic_fetch_add(&l->users, 1);
+  return l;
+}
+
+static void flush(lane *l) {
+  neap_link_flush(l->link);
+  atomic_fetch_sub(&l->users, 1);
+}
+
 void neap_peer_request(neap_peer *peer, neap_request *request) {
   request->peer = peer;
   request->with_link = request->answered = request->early = false;
   request->message.owner = request;
   request->message.done = message_done;
+  lane *l = NULL; /* to be flushed */
   pthread_mutex_lock(&peer->lock);
   const char *text = peer->text;
   int status = peer->fate && no_lane_open(peer) ? peer->fate : NEAP_OK;
@@ -189,14 +211,33 @@ void neap_peer_request(neap_peer *peer, neap_request *request) {
   }
   if (status == NEAP_OK) {
     append(peer, request);
-    if (peer->ready) send_request(peer, request); /* in here, so that they go out in order */
+    if (peer->ready && (peer->gathering || peer->num_requests <= FEW)) {
+      /* In here, so that they go out in order. */
+      lane *to = lane_for(peer, &request->message);
+      request->with_link = neap_link_queue(to->link, &request->message);
+      if (!peer->gathering) l = use(to);
+    } else if (peer->ready) {
+      send_request(peer, request);
+    }
   }
   pthread_mutex_unlock(&peer->lock);
+  if (l) flush(l);
   if (status == NEAP_OK) return;
   neap_reader nothing;
   neap_reader_open(&nothing, NULL, 0);
   request->done(request, status, text, &nothing, NULL);
   request->free(request);
+}
+
+void neap_peer_gather(neap_peer *peer, bool on) {
+  lane *used[NEAP_LANES];
+  int count = 0;
+  pthread_mutex_lock(&peer->lock);
+  peer->gathering += on ? 1 : -1;
+  for (int i = 0; peer->ready && !peer->gathering && i < peer->num_lanes; i++)
+    used[count++] = use(&peer->lanes[i]);
+  pthread_mutex_unlock(&peer->lock);
+  for (int i = 0; i < count; i++) flush(used[i]);
 }
 
 /* ---- Lanes ----------------------------------------------------------------------------------- */
@@ -299,19 +340,27 @@ static const char *read_welcome(lane *l, neap_reader *r) {
 }
 
 static const char *lane_place(void *user, neap_incoming *in) {
-  neap_peer *peer = ((lane *)user)->peer;
+  lane *l = user;
+  neap_peer *peer = l->peer;
+  if (l->state != UP) return "a large message before the greeting";
+  if (in->frame.type == NEAP_M_ROSTER) {
+    if (in->frame.total > notice_max) return "too large a roster";
+    in->payload = neap_alloc(peer->context, (size_t)in->frame.total);
+    return in->payload ? NULL : "no memory";
+  }
   if (in->frame.type != NEAP_M_REPLY) return "a large message that is no reply";
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   pthread_mutex_unlock(&peer->lock);
-  if (!request) return "a reply that nobody waits for";
-  in->token = request;
-  in->payload = request->place ? request->place(request, in->frame.total) : NULL;
+  /* None: to a request that was sent twice; the second reply is dropped. */
+  if (request && request->place) in->payload = request->place(request, in->frame.total);
   return NULL;
 }
 
+/* A reply's memory is the request's, which is sent again or fails. */
 static void lane_unplace(void *user, neap_incoming *in) {
-  (void)user, (void)in; /* the memory is the request's, which is sent again or fails */
+  if (in->frame.type == NEAP_M_ROSTER)
+    neap_free(((lane *)user)->peer->context, in->payload, (size_t)in->frame.total);
 }
 
 static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
@@ -322,12 +371,17 @@ static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   pthread_mutex_lock(&peer->lock);
   neap_request *request = find(peer, in->frame.id);
   if (request) remove_request(peer, request);
-  bool early = request && request->with_link && in->frame.total == 0 &&
-               keep_early(peer, request, status, text, r);
+  if (request) peer->down = 0; /* however short its connections live, it is there */
+  bool out = request && !request->with_link;
+  bool early =
+      request && !out && in->frame.total == 0 && keep_early(peer, request, status, text, r);
   pthread_mutex_unlock(&peer->lock);
   if (!request || early) return NULL; /* none: to a request that was sent twice */
   request->done(request, status, text, r, in);
-  answered(peer, request);
+  if (out)
+    request->free(request);
+  else
+    answered(peer, request);
   return NULL;
 }
 
@@ -350,6 +404,7 @@ static const char *lane_message(void *user, neap_incoming *in) {
   default:
     if (l->state != UP) return "a message before the greeting";
     if (peer->options.notice) peer->options.notice(peer->options.user, in);
+    if (in->placed) lane_unplace(user, in);
     return NULL;
   }
 }
@@ -357,7 +412,6 @@ static const char *lane_message(void *user, neap_incoming *in) {
 static void lane_closed(void *user, const char *why) {
   lane *l = user;
   neap_peer *peer = l->peer;
-  neap_ticker *ticker = peer->options.ticker ? *peer->options.ticker : NULL;
   pthread_mutex_lock(&peer->lock);
   l->state = DEAD;
   peer->ready = false;
@@ -365,7 +419,7 @@ static void lane_closed(void *user, const char *why) {
   if (!peer->fate) snprintf(peer->text, sizeof peer->text, "%s", why);
   pthread_cond_broadcast(&peer->closed);
   pthread_mutex_unlock(&peer->lock);
-  neap_ticker_wake(ticker);
+  neap_ticker_wake(peer->options.ticker);
 }
 
 static const neap_link_callbacks callbacks = {lane_place, lane_unplace, lane_message, lane_closed};
@@ -431,7 +485,7 @@ static bool clear_lanes(neap_peer *peer) {
   for (int i = 0; i < peer->num_lanes; i++) {
     lane *l = &peer->lanes[i];
     pthread_mutex_lock(&peer->lock);
-    neap_link *dead = l->state == DEAD && !l->starting ? l->link : NULL;
+    neap_link *dead = l->state == DEAD && !l->starting && !atomic_load(&l->users) ? l->link : NULL;
     idle = idle && (dead || l->state == IDLE);
     pthread_mutex_unlock(&peer->lock);
     if (!dead) continue;
@@ -536,7 +590,7 @@ void neap_peer_fail(neap_peer *peer, int status, const char *text) {
   pthread_mutex_lock(&peer->lock);
   decide(peer, status, "%s", text);
   pthread_mutex_unlock(&peer->lock);
-  neap_ticker_wake(peer->options.ticker ? *peer->options.ticker : NULL);
+  neap_ticker_wake(peer->options.ticker);
 }
 
 void neap_peer_set_rank(neap_peer *peer, int rank) {
@@ -561,6 +615,19 @@ void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, u
   pthread_mutex_unlock(&peer->lock);
 }
 
+bool neap_peer_stalled(neap_peer *peer, double now, double seconds, int *type, double *since) {
+  pthread_mutex_lock(&peer->lock);
+  const neap_request *oldest = peer->requests;
+  bool stalled = oldest && now - oldest->since >= seconds && now - peer->stall_told >= seconds;
+  if (stalled) {
+    peer->stall_told = now;
+    *type = oldest->message.frame.type;
+    *since = now - oldest->since;
+  }
+  pthread_mutex_unlock(&peer->lock);
+  return stalled;
+}
+
 static int open_peer(neap_peer *peer) {
   NEAP_TRY(neap_locks_init(&peer->lock, &peer->closed));
   for (int i = 0; i < peer->num_lanes; i++) {
@@ -569,6 +636,8 @@ static int open_peer(neap_peer *peer) {
     l->index = i;
     if (nng_aio_alloc(&l->dial, on_dialed, l))
       return neap_fail(NEAP_ENOMEM, "no memory for a connection");
+    /* A host that drops packets would keep a dial, and with it the end, waiting for minutes. */
+    nng_aio_set_timeout(l->dial, (nng_duration)(500 * peer->options.timeout) + 1);
   }
   return neap_dialer_open(peer->uri, peer->options.job, &peer->dialer);
 }
@@ -596,8 +665,6 @@ int neap_peer_create(neap_context *context, const neap_peer_options *options, ne
 
 void neap_peer_close(neap_peer *peer) {
   if (!peer) return;
-  peer->options.ticker = NULL; /* closed already */
-  peer->options.lost = NULL;
   pthread_mutex_lock(&peer->lock);
   decide(peer, NEAP_ECLOSED, "the connection to %s was closed", peer->name);
   pthread_mutex_unlock(&peer->lock);
@@ -609,7 +676,7 @@ void neap_peer_close(neap_peer *peer) {
     if (!peer->lanes[i].link) peer->lanes[i].state = IDLE; /* never begun */
   while (!no_lane_open(peer)) pthread_cond_wait(&peer->closed, &peer->lock);
   pthread_mutex_unlock(&peer->lock);
-  clear_lanes(peer);
+  while (!clear_lanes(peer)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   fail_all(peer);
   for (int i = 0; i < peer->num_lanes; i++)
     if (peer->lanes[i].dial) nng_aio_free(peer->lanes[i].dial);

@@ -5,7 +5,7 @@
  * by then is sent again, whole. So the listener may see it twice, and must know by what it says
  * (a clock, a number) whether it did it already; nothing is lost, and what is done is done once.
  *
- * One connection is called a lane. With two lanes, messages up to NEAP_SMALL_MAX go by the first
+ * One connection is called a lane. With two lanes, payloads up to NEAP_LIGHT_MAX go by the first
  * and large ones by the second, so that small ones do not wait in the system's buffers behind
  * large.
  *
@@ -45,11 +45,12 @@ typedef struct neap_request {
   /* The peer's. */
   struct neap_request *next, *previous;
   neap_peer *peer;
+  double since; /* without a reply since then */
   bool with_link, answered, early;
   uint32_t slot;
   int status; /* of an early reply */
   char *text;
-  uint8_t meta[16];
+  uint8_t meta[32];
   size_t meta_size;
 } neap_request;
 
@@ -64,21 +65,26 @@ typedef struct neap_peer_options {
   void (*notice)(void *user, neap_incoming *in);          /* what is no reply */
   void (*lost)(void *user, int status, const char *text); /* for good */
   void *user;
-  neap_ticker *const *ticker; /* woken when there is something to do */
+  neap_ticker *ticker; /* woken when there is something to do */
 } neap_peer_options;
 
 int neap_peer_create(neap_context *context, const neap_peer_options *options, neap_peer **out);
 /* By the owner's ticker. */
 void neap_peer_tick(neap_peer *peer, double now);
 void neap_peer_request(neap_peer *peer, neap_request *request);
+/* Between `on` and not `on`, requests gather, to leave together. */
+void neap_peer_gather(neap_peer *peer, bool on);
 /* Gives up: requests fail with this status and text, now and later. */
 void neap_peer_fail(neap_peer *peer, int status, const char *text);
 /* The rank to say from the next connection on. */
 void neap_peer_set_rank(neap_peer *peer, int rank);
 /* Requests without a reply yet, and bytes. */
 void neap_peer_counts(neap_peer *peer, uint64_t *requests, uint64_t *received, uint64_t *sent);
+/* The request that has been without a reply for the longest time, and that for at least `seconds`:
+ * its type, and how long; then not again before that time. False: there is none. */
+bool neap_peer_stalled(neap_peer *peer, double now, double seconds, int *type, double *since);
 /* Closes the connections and fails what is left. Waits for NNG's threads. The ticker must be
- * closed before. */
+ * stopped before. */
 void neap_peer_close(neap_peer *peer);
 
 #endif

@@ -17,12 +17,15 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STALL = 10 /* seconds */ };
+
 typedef struct member {
   neap_session *session;    /* held; NULL: none */
   double down;              /* since when it has no connection; 0: it has */
   bool waits;               /* at the barrier */
   uint64_t request;         /* the waiting one's id */
   uint64_t barrier, passed; /* the number it waits at; the last that opened for it */
+  double since;             /* waits since then, or since a line in the log said so */
 } member;
 
 struct neap_scheduler {
@@ -98,6 +101,7 @@ static void tell(neap_scheduler *s, member *only) {
     neap_session *session = m->session;
     roster_message *copy = session ? roster_copy(s) : NULL;
     if (copy) neap_session_hold(session);
+    if (session && !copy) s->untold = true; /* again at the next tick */
     pthread_mutex_unlock(&s->lock);
     if (!copy) continue;
     neap_session_send(session, &copy->message);
@@ -116,6 +120,7 @@ static void set_state(neap_scheduler *s, member *m, int state) {
   neap_node *node = node_of(s, m);
   if (node->state == state) return;
   node->state = state;
+  s->roster->version++;
   if (state == NEAP_DIED || state == NEAP_LEFT) m->down = 0;
   bool over = true;
   for (int i = 0; i < s->roster->num_workers; i++) {
@@ -236,7 +241,8 @@ static int admit_node(neap_scheduler *s, neap_session *session, const registrati
   node->incarnation = ++s->incarnations;
   snprintf(node->host, sizeof node->host, "%s", hello->host);
   snprintf(node->uri, sizeof node->uri, "%s", said->uri);
-  if (node->state == NEAP_ALIVE) s->untold = true;
+  s->roster->version++;
+  s->untold = true;
   set_state(s, m, NEAP_ALIVE);
   neap_session_set_owner(session, m);
   *out = m;
@@ -299,15 +305,19 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
   bool worker = m && m->session == session && role_of(s, m) == NEAP_WORKER;
+  if (worker && node_of(s, m)->state == NEAP_DIED) worker = false;
   bool passed = worker && number <= m->passed;
   if (worker && !passed) {
+    if (!m->waits) m->since = neap_now();
     m->waits = true;
     m->barrier = number;
     m->request = in->frame.id;
   }
   pthread_mutex_unlock(&s->lock);
-  if (!worker) return "a barrier of no worker";
-  if (passed)
+  if (!worker)
+    neap_session_reply(session, in->frame.id, 0, NEAP_ELOST,
+                       "barrier: this worker was given up, as it gave no sign of life", NULL, 0);
+  else if (passed)
     neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   else
     let_through(s);
@@ -317,7 +327,7 @@ static const char *on_barrier(neap_scheduler *s, neap_session *session, neap_inc
 static const char *on_leave(neap_scheduler *s, neap_session *session, neap_incoming *in) {
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
-  if (m && m->session == session) set_state(s, m, NEAP_LEFT);
+  if (m && m->session == session && node_of(s, m)->state == NEAP_ALIVE) set_state(s, m, NEAP_LEFT);
   pthread_mutex_unlock(&s->lock);
   neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   let_through(s);
@@ -339,7 +349,10 @@ static void on_up(void *user, neap_session *session) {
   bool current = m && m->session == session;
   if (current) {
     m->down = 0;
-    if (node_of(s, m)->state == NEAP_DIED) set_state(s, m, NEAP_ALIVE); /* it was only late */
+    /* A server that was only late has its keys still. A worker that was given up stays so: others
+     * went on without it, or were told. */
+    if (node_of(s, m)->state == NEAP_DIED && role_of(s, m) == NEAP_SERVER)
+      set_state(s, m, NEAP_ALIVE);
   }
   pthread_mutex_unlock(&s->lock);
   if (current) tell(s, m);
@@ -350,7 +363,8 @@ static void on_down(void *user, neap_session *session) {
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
   bool stranger = !m || m->session != session;
-  if (!stranger && node_of(s, m)->state == NEAP_ALIVE) m->down = neap_now();
+  if (!stranger && node_of(s, m)->state == NEAP_ALIVE && !neap_session_is_up(session))
+    m->down = neap_now();
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->lock);
   if (stranger) neap_session_end(session, "gone before it registered");
@@ -381,6 +395,24 @@ static const char *on_message(void *user, neap_session *session, neap_incoming *
   }
 }
 
+/* Under the lock: who is waited for at a barrier, once it has taken long. */
+static void log_stall(neap_scheduler *s, double now) {
+  int waiting = 0;
+  for (int i = 0; i < s->roster->num_workers; i++) {
+    member *m = &s->members[i];
+    if (!m->waits || now - m->since < STALL) continue;
+    m->since = now;
+    waiting++;
+  }
+  for (int i = 0; waiting && i < s->roster->num_workers; i++) {
+    char text[NEAP_NODE_TEXT];
+    if (!worker_counts(s, i) || s->members[i].waits) continue;
+    neap_log(s->context, NEAP_LOG_WARN, "scheduler: %d workers wait at a barrier for %s%s", waiting,
+             neap_node_text(s->roster, NEAP_WORKER, i, text),
+             neap_roster_worker(s->roster, i)->state == NEAP_AWAITED ? ", which never came" : "");
+  }
+}
+
 static void tick(void *user, double now) {
   neap_scheduler *s = user;
   neap_service_tick(s->service, now);
@@ -392,11 +424,13 @@ static void tick(void *user, double now) {
     set_state(s, m, NEAP_DIED);
     died = true;
   }
-  bool untold = s->untold;
+  bool untold = s->untold, waits = died;
   s->untold = false;
+  for (int i = 0; i < s->roster->num_workers; i++) waits = waits || s->members[i].waits;
+  if (waits) log_stall(s, now);
   pthread_mutex_unlock(&s->lock);
   if (untold) tell(s, NULL);
-  if (died) let_through(s);
+  if (waits) let_through(s);
 }
 
 /* ---- Beginning and end ----------------------------------------------------------------------- */
@@ -409,6 +443,7 @@ static int start(neap_scheduler *s) {
   s->members = neap_alloc(s->context, (size_t)s->num_members * sizeof *s->members);
   if (!s->members) return NEAP_ENOMEM;
   memset(s->members, 0, (size_t)s->num_members * sizeof *s->members);
+  NEAP_TRY(neap_ticker_create(s->context, 0.05, tick, s, &s->ticker));
   neap_service_options options = {.uri = s->options.root_uri,
                                   .job = &s->options,
                                   .timeout = s->options.timeout,
@@ -419,9 +454,9 @@ static int start(neap_scheduler *s) {
                                   .unplace = on_unplace,
                                   .message = on_message,
                                   .user = s,
-                                  .ticker = &s->ticker};
+                                  .ticker = s->ticker};
   NEAP_TRY(neap_service_create(s->context, &options, &s->service));
-  return neap_ticker_create(s->context, 0.05, tick, s, &s->ticker);
+  return neap_ticker_start(s->ticker);
 }
 
 int neap_scheduler_start(neap_context *context, const neap_job_options *options,
@@ -468,7 +503,7 @@ int neap_scheduler_wait(neap_scheduler *scheduler, double seconds) {
 void neap_scheduler_close(neap_scheduler *s) {
   if (!s) return;
   neap_context *context = s->context;
-  neap_ticker_close(s->ticker);
+  neap_ticker_stop(s->ticker);
   for (int i = 0; s->members && i < s->num_members; i++) {
     pthread_mutex_lock(&s->lock);
     neap_session *session = s->members[i].session;
@@ -479,6 +514,7 @@ void neap_scheduler_close(neap_scheduler *s) {
     neap_session_release(session);
   }
   neap_service_close(s->service);
+  neap_ticker_close(s->ticker);
   neap_free(context, s->members, (size_t)s->num_members * sizeof *s->members);
   neap_roster_close(context, s->roster);
   neap_job_free(context, &s->options);

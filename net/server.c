@@ -59,9 +59,8 @@ static const char *handle(neap_server *server, int rank, neap_incoming *in, neap
 static const char *handle_server(neap_server *server, neap_session *session, neap_incoming *in,
                                  neap_reader *r) {
   if (in->frame.type == NEAP_M_SUM) return neap_server_sum(server, session, in, r);
-  if (in->frame.type != NEAP_M_ORDER) return "a message that no server sends";
   pthread_mutex_lock(&server->lock);
-  const char *wrong = neap_server_take_order(server, r);
+  const char *wrong = neap_split_message(server, in, r);
   pthread_mutex_unlock(&server->lock);
   if (!wrong) neap_session_reply(session, in->frame.id, 0, NEAP_OK, NULL, NULL, 0);
   return wrong;
@@ -96,15 +95,25 @@ static void on_unplace(void *user, neap_session *session, neap_incoming *in) {
   neap_free(server->context, payload, sizeof *payload);
 }
 
+/* Sets payload to memory; or not, and then the payload is dropped, and the message's reply says
+ * why.
+ */
 static const char *place(neap_server *server, int rank, neap_incoming *in,
                          server_payload *payload) {
   neap_reader r;
   neap_reader_open(&r, in->meta, in->frame.meta);
+  neap_key name;
+  const server_key *key;
   switch (in->frame.type) {
   case NEAP_M_INIT:
   case NEAP_M_PUSH:
     return neap_server_place_value(server, rank, in, &r, payload);
   case NEAP_M_PULL_ROWS:
+    neap_get_key(&r, &name);
+    key = r.bad ? NULL : neap_keys_find(&server->keys, &name);
+    if (!key || !key->info.ndim || in->frame.total / sizeof(int64_t) > (uint64_t)key->info.shape[0])
+      return NULL;
+    break;
   case NEAP_M_PUT_STATE:
     break;
   default:
@@ -112,7 +121,7 @@ static const char *place(neap_server *server, int rank, neap_incoming *in,
   }
   payload->size = (size_t)in->frame.total;
   payload->block = neap_pool_get(server->context->pool, payload->size);
-  return payload->block ? NULL : "no memory";
+  return NULL;
 }
 
 static const char *on_place(void *user, neap_session *session, neap_incoming *in) {
@@ -138,10 +147,12 @@ static const char *on_place(void *user, neap_session *session, neap_incoming *in
 
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out) {
-  bool there = in->payload || !in->frame.total;
-  if (!there || in->frame.total != (uint64_t)info->size * (uint64_t)info->itemsize)
+  if (in->frame.total != (uint64_t)info->size * (uint64_t)info->itemsize)
     return neap_fail(NEAP_EFORMAT, "%llu bytes for an array of %lld elements",
                      (unsigned long long)in->frame.total, (long long)info->size);
+  if (in->frame.total && !in->payload)
+    return neap_fail(NEAP_ENOMEM, "the server has no memory for %llu bytes",
+                     (unsigned long long)in->frame.total);
   server_payload *payload = in->token;
   if (payload && payload->array) {
     *out = payload->array;
@@ -176,14 +187,14 @@ static int admit_admin(neap_server *server, const neap_hello *hello, neap_sessio
   server_worker *admin = server->roster ? &server->workers[server->roster->num_workers] : NULL;
   if (!admin) {
     status = NEAP_ETIMEOUT;
-  } else if (admin->session && !admin->gone) {
+  } else if (admin->session && !(admin->down > 0)) {
     status = NEAP_EEXIST;
     snprintf(text, size, "somebody else is looking on or changing the optimizer");
   } else {
     old = admin->session;
     admin->session = session;
     admin->incarnation = hello->incarnation;
-    admin->gone = false;
+    admin->down = 0;
     admin->begun = admin->done = 0;
     neap_session_hold(session);
     neap_session_set_owner(session, admin);
@@ -196,21 +207,6 @@ static int admit_admin(neap_server *server, const neap_hello *hello, neap_sessio
   return status;
 }
 
-static void set_gone(neap_server *server, neap_session *session, bool gone) {
-  if (neap_session_hello(session)->role != NEAP_ADMIN) return;
-  pthread_mutex_lock(&server->lock);
-  server_worker *admin = neap_session_owner(session);
-  if (admin && admin->session == session) admin->gone = gone;
-  pthread_mutex_unlock(&server->lock);
-}
-
-static void on_up(void *user, neap_session *session) {
-  set_gone(user, session, false);
-}
-static void on_down(void *user, neap_session *session) {
-  set_gone(user, session, true);
-}
-
 /* A worker calls (K5). */
 static int on_admit(void *user, const neap_hello *hello, neap_session *session, char *text,
                     size_t size) {
@@ -220,8 +216,8 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
   if (hello->role == NEAP_ADMIN) return admit_admin(server, hello, session, text, size);
   pthread_mutex_lock(&server->lock);
-  if (!server->roster) {
-    status = NEAP_ETIMEOUT; /* the worker heard from the scheduler before this server did */
+  if (!server->roster || !neap_split_connect(server)) {
+    status = NEAP_ETIMEOUT; /* the worker heard more from the scheduler than this server did */
   } else if (hello->rank < 0 || hello->rank >= server->roster->num_workers) {
     snprintf(text, size, "it is no worker of this job");
     status = NEAP_EDENIED;
@@ -242,6 +238,7 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
       worker->session = session;
       worker->incarnation = hello->incarnation;
       worker->hurried = false;
+      worker->down = 0;
       worker->begun = worker->done = 0;
       neap_session_hold(session);
       neap_session_set_owner(session, worker);
@@ -255,12 +252,60 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   return status;
 }
 
+static void on_up(void *user, neap_session *session) {
+  neap_server *server = user;
+  pthread_mutex_lock(&server->lock);
+  server_worker *worker = neap_session_owner(session);
+  if (worker && worker->session == session) worker->down = 0;
+  pthread_mutex_unlock(&server->lock);
+}
+
+static void on_down(void *user, neap_session *session) {
+  neap_server *server = user;
+  pthread_mutex_lock(&server->lock);
+  server_worker *worker = neap_session_owner(session);
+  if (worker && worker->session == session && !neap_session_is_up(session))
+    worker->down = neap_now();
+  pthread_cond_broadcast(&server->changed);
+  pthread_mutex_unlock(&server->lock);
+}
+
+/* Ends the sessions of workers that were given up: if such a one is only late, it must not go on
+ * where the others went on without it, or were told that it died. */
+static void end_lost_sessions(neap_server *server) {
+  for (int rank = 0;; rank++) {
+    neap_session *session = NULL;
+    pthread_mutex_lock(&server->lock);
+    bool more = server->roster && rank < server->roster->num_workers;
+    server_worker *worker = more ? &server->workers[rank] : NULL;
+    if (worker && worker->session && state_of(server, rank) == NEAP_DIED &&
+        neap_roster_worker(server->roster, rank)->incarnation == worker->incarnation) {
+      session = worker->session;
+      worker->session = NULL;
+      neap_server_forget_worker(server, rank);
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (session) {
+      neap_session_end(session, "it was given up");
+      neap_session_release(session);
+    }
+    if (!more) return;
+  }
+}
+
 /* ---- The scheduler --------------------------------------------------------------------------- */
 
 static int make_workers(neap_server *server, int count) {
   size_t size = (size_t)count * sizeof *server->workers;
   server->workers = neap_alloc(server->context, size);
-  if (!server->workers) return NEAP_ENOMEM;
+  server->starting = neap_alloc(server->context, (size_t)count * sizeof *server->starting);
+  if (!server->workers || !server->starting) {
+    neap_free(server->context, server->workers, size);
+    neap_free(server->context, server->starting, (size_t)count * sizeof *server->starting);
+    server->workers = NULL;
+    server->starting = NULL;
+    return NEAP_ENOMEM;
+  }
   memset(server->workers, 0, size);
   for (int i = 0; i < count; i++) server->workers[i].rank = i;
   return NEAP_OK;
@@ -269,7 +314,7 @@ static int make_workers(neap_server *server, int count) {
 /* Under the lock. */
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
-  if ((old && old->num_workers != roster->num_workers) ||
+  if ((old && (old->num_workers != roster->num_workers || old->version > roster->version)) ||
       (!old && make_workers(server, roster->num_workers + 1) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;
@@ -277,25 +322,27 @@ static void take_roster(neap_server *server, neap_roster *roster) {
   server->roster = roster;
   server->over = server->over || roster->over;
   neap_roster_close(server->context, old);
+  (void)neap_split_connect(server);
   neap_server_recheck(server);
-  neap_joints_recheck(server);
   pthread_cond_broadcast(&server->changed);
 }
 
 static void on_notice(void *user, neap_incoming *in) {
   neap_server *server = user;
   neap_roster *roster;
-  if (in->frame.type != NEAP_M_ROSTER || in->placed ||
+  if (in->frame.type != NEAP_M_ROSTER ||
       neap_roster_read(server->context, in->payload, (size_t)in->frame.total, &roster) != NEAP_OK)
     return;
   pthread_mutex_lock(&server->lock);
   take_roster(server, roster);
   pthread_mutex_unlock(&server->lock);
+  end_lost_sessions(server);
 }
 
 static void on_lost(void *user, int status, const char *text) {
   neap_server *server = user;
-  neap_log(server->context, NEAP_LOG_ERROR, "server: %s", text);
+  int level = status == NEAP_ECLOSED ? NEAP_LOG_DEBUG : NEAP_LOG_ERROR; /* this server's own end */
+  neap_log(server->context, level, "server: %s", text);
   pthread_mutex_lock(&server->lock);
   server->fate = status;
   snprintf(server->fate_text, sizeof server->fate_text, "%s", text);
@@ -325,6 +372,7 @@ static void registered(neap_request *request, int status, const char *text, neap
   pthread_mutex_lock(&server->lock);
   server->rank = rank;
   server->registered = incarnation;
+  if (server->roster) (void)neap_split_connect(server);
   pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }
@@ -344,7 +392,8 @@ static int send_registration(neap_server *server) {
   neap_put_u32(&w, (uint32_t)server->options.num_workers);
   neap_put_u32(&w, (uint32_t)server->options.num_servers);
   neap_put_u8(&w, (unsigned)server->options.on_worker_lost);
-  neap_put_text(&w, neap_service_uri(server->service));
+  const char *reach = server->options.advertise_uri;
+  neap_put_text(&w, reach ? reach : neap_service_uri(server->service));
   r->request = (neap_request){.done = registered, .free = registering_free};
   r->request.message.frame.type = NEAP_M_REGISTER;
   r->request.message.frame.meta = (uint32_t)neap_writer_size(&w);
@@ -355,11 +404,32 @@ static int send_registration(neap_server *server) {
 
 /* ---- Beginning and end ----------------------------------------------------------------------- */
 
+/* Without a scheduler nobody else tells who died. */
+static void watch_workers(neap_server *server, double now) {
+  bool died = false;
+  pthread_mutex_lock(&server->lock);
+  for (int i = 0; server->fate && server->roster && i < server->roster->num_workers; i++) {
+    const server_worker *worker = &server->workers[i];
+    if (!worker->session || !(worker->down > 0) || now - worker->down < server->options.timeout / 2)
+      continue;
+    neap_roster_worker(server->roster, i)->state = NEAP_DIED;
+    died = true;
+  }
+  if (died) neap_server_recheck(server);
+  pthread_mutex_unlock(&server->lock);
+  if (died) end_lost_sessions(server);
+}
+
 static void tick(void *user, double now) {
   neap_server *server = user;
   neap_service_tick(server->service, now);
   neap_peer_tick(server->scheduler, now);
-  neap_joints_tick(server, now);
+  neap_split_tick(server, now);
+  if (now - server->looked >= 1) {
+    server->looked = now;
+    neap_server_log_stalls(server, now);
+  }
+  watch_workers(server, now);
 }
 
 static int start(neap_server *server) {
@@ -367,6 +437,7 @@ static int start(neap_server *server) {
   char beside[NEAP_URI_MAX];
   if (!job->listen_uri) NEAP_TRY(neap_uri_beside(job->root_uri, beside));
   NEAP_TRY(neap_nonce(&server->incarnation, sizeof server->incarnation));
+  NEAP_TRY(neap_ticker_create(server->context, 0.05, tick, server, &server->ticker));
   neap_service_options service = {.uri = job->listen_uri ? job->listen_uri : beside,
                                   .job = job,
                                   .timeout = job->timeout,
@@ -377,8 +448,9 @@ static int start(neap_server *server) {
                                   .unplace = on_unplace,
                                   .message = on_message,
                                   .user = server,
-                                  .ticker = &server->ticker};
+                                  .ticker = server->ticker};
   NEAP_TRY(neap_service_create(server->context, &service, &server->service));
+  NEAP_TRY(neap_split_start(server));
   NEAP_TRY(neap_joints_start(server));
   NEAP_TRY(neap_scripts_start(server));
   neap_peer_options peer = {.uri = job->root_uri,
@@ -392,11 +464,11 @@ static int start(neap_server *server) {
                             .notice = on_notice,
                             .lost = on_lost,
                             .user = server,
-                            .ticker = &server->ticker};
+                            .ticker = server->ticker};
   neap_host_name(peer.hello.host);
   NEAP_TRY(neap_peer_create(server->context, &peer, &server->scheduler));
   NEAP_TRY(send_registration(server));
-  return neap_ticker_create(server->context, 0.05, tick, server, &server->ticker);
+  return neap_ticker_start(server->ticker);
 }
 
 int neap_server_start(neap_context *context, const neap_job_options *options, neap_server **out) {
@@ -429,13 +501,22 @@ int neap_server_rank(const neap_server *server) {
   return rank;
 }
 
+/* Under the lock: whether a worker is connected. */
+static bool in_use(const neap_server *server) {
+  bool used = false;
+  for (int i = 0; server->roster && i < server->roster->num_workers; i++)
+    used = used || (server->workers[i].session && !(server->workers[i].down > 0));
+  return used;
+}
+
 int neap_server_wait(neap_server *server, double seconds) {
   double until = seconds < 0 ? -1 : neap_now() + seconds;
   pthread_mutex_lock(&server->lock);
-  while (!server->over && !server->fate && neap_cond_wait(&server->changed, &server->lock, until)) {
+  while (!server->over && !(server->fate && !in_use(server)) &&
+         neap_cond_wait(&server->changed, &server->lock, until)) {
   }
   bool over = server->over;
-  int fate = server->fate;
+  int fate = in_use(server) ? NEAP_OK : server->fate;
   pthread_mutex_unlock(&server->lock);
   if (over) return NEAP_OK;
   if (fate) return neap_fail(fate, "%s", server->fate_text);
@@ -445,9 +526,10 @@ int neap_server_wait(neap_server *server, double seconds) {
 void neap_server_close(neap_server *server) {
   if (!server) return;
   neap_context *context = server->context;
-  neap_ticker_close(server->ticker);
+  neap_ticker_stop(server->ticker);
   neap_peer_close(server->scheduler);
-  neap_joints_disconnect(server);
+  neap_split_disconnect(server);
+  neap_joints_end(server);
   neap_scripts_close(server);
   for (int i = 0; server->workers && i <= server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
@@ -462,14 +544,18 @@ void neap_server_close(neap_server *server) {
   while (atomic_load(&server->answers) > 0)
     if (neap_poll(context, 1000) == 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   neap_service_close(server->service);
+  neap_ticker_close(server->ticker);
   if (server->roster) {
     neap_server_drop_keys(server);
     for (int i = 0; i <= server->roster->num_workers; i++)
       neap_free(context, server->workers[i].text, server->workers[i].text_size);
     neap_free(context, server->workers,
               ((size_t)server->roster->num_workers + 1) * sizeof *server->workers);
+    neap_free(context, server->starting,
+              ((size_t)server->roster->num_workers + 1) * sizeof *server->starting);
   }
   neap_joints_close(server);
+  neap_split_close(server);
   neap_roster_close(context, server->roster);
   neap_job_free(context, &server->options);
   pthread_cond_destroy(&server->changed);

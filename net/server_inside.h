@@ -3,11 +3,13 @@
  *
  *   server.c          life, sessions, the roster, which message goes where
  *   server_keys.c     keys, their clocks, pushes and rounds
+ *   server_read.c     what INIT and PUSH bring
  *   server_values.c   what goes out: values, rows
  *   server_scripts.c  the thread that turns scripts into programs; settings, commands
  *   server_swap.c     how one optimizer takes the place of another
  *   server_states.c   states of optimizers, both ways; what is going on
- *   server_joint.c    updates that need sums over parts of a key on other servers
+ *   server_split.c    keys whose parts lie on several servers: one decides for all what is next
+ *   server_joint.c    and adds up sums that go over all parts
  *
  * A key's clock of a worker counts that worker's pushes to it. `accepted` is the last one that is
  * here wholly; `started` the last whose update was handed to the engine. Both only grow, live with
@@ -19,7 +21,8 @@
  *   K1  Of each worker and key, pushes are accepted in the order of their clocks, without a gap.
  *       (neap_server_push)
  *   K2  In step, an update takes the oldest waiting push of each worker, all in order of rank, and
- *       starts when every worker that counts has one. Out of step, each push is an update. (start)
+ *       starts when every worker that counts has one. Out of step, each push is an update. Of a key
+ *       that is split, the home says when, once all parts have what it takes. (start)
  *   K3  What a reply is being sent from is never written: an update finds value->refs above 1, and
  *       works on a copy. (own_value)
  *   K4  Work on a key's arrays is queued under server->lock, and ordered by the engine. Engine
@@ -41,6 +44,7 @@
 
 typedef struct neap_server_scripts neap_server_scripts; /* server_scripts.c */
 typedef struct neap_joints neap_joints;                 /* server_joint.c */
+typedef struct neap_others neap_others;                 /* server_split.c */
 
 /* A value and who reads it. */
 typedef struct server_value {
@@ -52,8 +56,8 @@ typedef struct server_value {
 /* A push that is here and not started yet. */
 typedef struct server_push {
   struct server_push *next;
-  uint64_t clock, request;
-  neap_array *array; /* dense, row-sparse, or the codec's bytes */
+  uint64_t clock, request, incarnation; /* of the worker's process */
+  neap_array *array;                    /* dense, row-sparse, or the codec's bytes */
   const neap_codec *codec;
   float threshold;
   size_t bytes;
@@ -71,15 +75,14 @@ typedef struct server_pull {
   struct server_pull *next;
   int type, rank, priority;
   uint64_t request, after;
+  double since; /* waits since then, or since a line in the log said so */
   int64_t *ids; /* PULL_ROWS: relative to the part, ascending; NULL: all */
   int64_t num_ids;
 } server_pull;
 
-/* Whose push comes next, as the key's home says. */
-typedef struct server_order {
-  struct server_order *next;
-  int rank;
-} server_order;
+/* What the home of a split key knows of its parts; and a START that waits. server_split.c. */
+typedef struct neap_split neap_split;
+typedef struct split_start split_start;
 
 /* From a round on, a key is updated by another optimizer. */
 typedef struct server_turn {
@@ -104,9 +107,11 @@ typedef struct server_key {
   /* Of a key that is split: its parts lie on `parts` servers from `home` on. */
   uint64_t life; /* as `birth`, and the same on all servers */
   int home, parts, index;
-  uint64_t joint_updates, orders_told;
-  server_order *orders, **orders_end;
-  char *unbound[2]; /* why no program is bound, by storage type of gradients */
+  uint64_t joint_updates;
+  uint64_t haves, starts;              /* HAVEs told to the home, STARTs heard of it */
+  neap_split *split;                   /* at its home */
+  split_start *started, **started_end; /* STARTs that have to wait */
+  char *unbound[2];                    /* why no program is bound, by storage type of gradients */
   server_clock clocks[];
 } server_key;
 
@@ -117,13 +122,14 @@ typedef struct server_wait {
   neap_array_info info, whole;
   int rank;
   uint64_t request;
+  double since;
 } server_wait;
 
 typedef struct server_worker {
   int rank;
   neap_session *session; /* held; NULL: none yet */
   uint64_t incarnation;
-  bool gone;            /* an admin without a connection */
+  double down;          /* since when it has no connection; 0: it has */
   bool hurried;         /* waits at a barrier: its pushes are answered at once */
   uint64_t begun, done; /* numbers of control requests; the reply to the last one done: */
   int status;
@@ -139,8 +145,10 @@ struct neap_server {
   neap_peer *scheduler;
   neap_ticker *ticker;
   neap_server_scripts *scripts;
+  neap_others *others;
   neap_joints *joints;
   uint64_t incarnation;
+  double looked;      /* for stalls; the ticker's */
   atomic_int answers; /* replies with a payload, made and not sent yet */
 
   pthread_mutex_t lock; /* guards what follows; comes before the service's and links' locks */
@@ -156,6 +164,7 @@ struct neap_server {
   neap_keys keys; /* -> server_key */
   uint64_t births;
   server_worker *workers; /* num_workers, and behind them the admin */
+  server_push **starting; /* num_workers; those of the update that is being started */
   server_wait *waits;
   neap_optimizer *optimizer; /* the newest: new keys begin with it, and old ones come to it */
   int64_t version;           /* its */
@@ -192,8 +201,12 @@ bool neap_server_is_lost(const neap_server *server, int rank);
 const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_delete(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
-/* An ORDER of a key's home. */
-const char *neap_server_take_order(neap_server *server, neap_reader *r);
+/* Starts one update by the oldest waiting pushes of these ranks, in this order. */
+void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count);
+/* Drops what an earlier process of this rank, before `incarnation`, has pushed and is not started,
+ * but the first `keep` of it. */
+void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
+                             uint64_t incarnation);
 /* Where an INIT's or PUSH's large payload goes; payload NULL: nowhere. */
 const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
                                     neap_reader *r, server_payload *payload);
@@ -227,22 +240,54 @@ void neap_server_send_array(neap_server *server, int rank, uint64_t request, nea
 const char *neap_server_get_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_put_state(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* Writes to the log what has been waited for, and for whom, for NEAP_STALL seconds. */
+enum { NEAP_STALL = 10 };
+void neap_server_log_stalls(neap_server *server, double now);
+
+/* ---- server_split.c ---- */
+/* A request to another server; its meta begins with the key and its life. */
+typedef struct neap_outgoing {
+  neap_request request;
+  neap_context *context;
+  void (*done)(struct neap_outgoing *o, int status, const char *text,
+               neap_reader *meta); /* or NULL */
+  /* SUM */
+  double *sums;
+  int count;
+  void (*told)(void *arg, int status, const char *text);
+  void *arg;
+  neap_writer w;
+  uint8_t meta[NEAP_KEY_LENGTH + 1024];
+} neap_outgoing;
+neap_outgoing *neap_outgoing_new(neap_server *server, int type, const neap_key *key, uint64_t life);
+void neap_outgoing_send(neap_server *server, int rank, neap_outgoing *o);
+
+int neap_split_start(neap_server *server);
+void neap_split_tick(neap_server *server, double now);
+void neap_split_disconnect(neap_server *server); /* waits for NNG's threads */
+void neap_split_close(neap_server *server);
+/* Under the lock, as all that follows: connects to the servers that the roster names, and gives up
+ * those that are gone. Whether all are known. */
+bool neap_split_connect(neap_server *server);
+/* At the home, a new key's state; its end. */
+int neap_split_open(neap_server *server, server_key *key);
+void neap_split_drop(neap_server *server, server_key *key);
+/* A push of a split key was accepted. */
+void neap_split_accepted(neap_server *server, server_key *key, int rank);
+/* After a change of the roster. */
+void neap_split_recheck(neap_server *server, server_key *key);
+/* HAVE, START and DROP. */
+const char *neap_split_message(neap_server *server, neap_incoming *in, neap_reader *r);
 
 /* ---- server_joint.c ---- */
 int neap_joints_start(neap_server *server);
-void neap_joints_disconnect(neap_server *server); /* waits for NNG's threads */
+void neap_joints_end(neap_server *server); /* fails what waits */
 void neap_joints_close(neap_server *server);
-void neap_joints_tick(neap_server *server, double now);
-/* Waits until all servers that have parts of a key are known, and connects to them. Not under the
- * lock. */
-void neap_joints_connect(neap_server *server, int home, int parts);
 /* For one update of a key that is split. NULL: no memory. */
 neap_joint *neap_server_joint(neap_server *server, server_key *key);
-/* To the servers of the other parts: the next joint update takes this worker's push. */
-void neap_server_order(neap_server *server, server_key *key, int rank, uint64_t step);
 const char *neap_server_sum(neap_server *server, neap_session *session, neap_incoming *in,
                             neap_reader *r);
-void neap_joints_recheck(neap_server *server);
+void neap_joints_lost(neap_server *server, const char *text);
 void neap_joints_forget(neap_server *server, const server_key *key);
 
 /* ---- server_swap.c: under the lock ---- */

@@ -5,17 +5,13 @@
  * Each part sums over its own elements. The server of part 0, the key's home, gets the sums of all,
  * adds them up in the order of the parts, and gives the result to all, which then go on. A part
  * sends its sums as a request (SUM) and gets the totals as the reply; so a connection that breaks
- * costs nothing but time.
- *
- * For that, all parts must make the same updates in the same order. In step they do by themselves:
- * rounds are the same everywhere. Out of step the home decides: it tells the others whose push
- * comes next (ORDER), and they hold pushes back until they are told.
+ * costs nothing but time. All parts make the same updates in the same order: see server_split.c.
  *
  * Invariants:
  *   J1  A part is at one pass of one update at a time, and its next SUM comes only after it has the
  *       totals of the last. So a home needs to keep one set of sums and the totals before it.
  *   J2  joints->lock comes after server->lock, and is not held while anything is sent or completed.
- *   J3  Who waits for a server that died or left is told so. (neap_joints_recheck) */
+ *   J3  Who waits for a server that died or left is told so. (neap_joints_lost) */
 #include "server_inside.h"
 #include "../kernels/program.h"
 #include <stdio.h>
@@ -51,100 +47,10 @@ typedef struct home_sums {
 struct neap_joints {
   pthread_mutex_t lock;
   home_sums *homes;
-  neap_peer **peers; /* to other servers, made when first needed */
-  int num_peers;
-  bool closing;
 };
 
 static size_t home_size(int parts) {
   return sizeof(home_sums) + (size_t)parts * sizeof(share);
-}
-
-/* ---- Other servers --------------------------------------------------------------------------- */
-
-/* The peer for a server; NULL when it is not known, or gone. Takes server->lock. */
-static neap_peer *peer_for(neap_server *server, int rank) {
-  neap_joints *joints = server->joints;
-  pthread_mutex_lock(&server->lock);
-  pthread_mutex_lock(&joints->lock);
-  neap_roster *roster = server->roster;
-  if (!joints->peers && roster && !joints->closing) {
-    size_t size = (size_t)roster->num_servers * sizeof *joints->peers;
-    joints->peers = neap_alloc(server->context, size);
-    if (joints->peers) memset(joints->peers, 0, size);
-    joints->num_peers = joints->peers ? roster->num_servers : 0;
-  }
-  neap_peer *peer = rank < joints->num_peers ? joints->peers[rank] : NULL;
-  const neap_node *node = roster ? neap_roster_server(roster, rank) : NULL;
-  if (!peer && rank < joints->num_peers && node->state == NEAP_ALIVE && !joints->closing) {
-    char name[32];
-    snprintf(name, sizeof name, "server %d", rank);
-    neap_peer_options options = {.uri = node->uri,
-                                 .job = &server->options,
-                                 .name = name,
-                                 .hello = {.role = NEAP_SERVER,
-                                           .rank = server->rank,
-                                           .incarnation = server->registered,
-                                           .lanes = 1},
-                                 .timeout = server->options.timeout,
-                                 .ticker = &server->ticker};
-    neap_host_name(options.hello.host);
-    if (neap_peer_create(server->context, &options, &peer) == NEAP_OK) joints->peers[rank] = peer;
-  }
-  pthread_mutex_unlock(&joints->lock);
-  pthread_mutex_unlock(&server->lock);
-  neap_ticker_wake(server->ticker);
-  return peer;
-}
-
-/* A request to another server: a SUM, or an ORDER. */
-typedef struct outgoing {
-  neap_request request;
-  neap_context *context;
-  double *sums; /* SUM: where the totals go */
-  int count;
-  void (*done)(void *arg, int status, const char *text);
-  void *arg;
-  uint8_t meta[NEAP_KEY_LENGTH + 512];
-  neap_writer w;
-} outgoing;
-
-static void outgoing_done(neap_request *request, int status, const char *text, neap_reader *meta,
-                          neap_incoming *in) {
-  outgoing *o = (outgoing *)request;
-  (void)in;
-  if (!o->done) return; /* an ORDER: when it fails, the job is over anyway */
-  for (int i = 0; status == NEAP_OK && i < o->count; i++) o->sums[i] = neap_get_f64(meta);
-  if (status == NEAP_OK && !neap_reader_done(meta)) {
-    status = NEAP_EFORMAT;
-    text = "damaged totals of another server";
-  }
-  o->done(o->arg, status, text);
-}
-
-static void outgoing_free(neap_request *request) {
-  outgoing *o = (outgoing *)request;
-  neap_free(o->context, o, sizeof *o);
-}
-
-static outgoing *outgoing_new(neap_server *server, int type, const neap_key *key, uint64_t life) {
-  outgoing *o = neap_alloc(server->context, sizeof *o);
-  if (!o) return NULL;
-  memset(o, 0, sizeof *o);
-  o->context = server->context;
-  neap_writer_open(&o->w, o->meta, sizeof o->meta);
-  neap_put_key(&o->w, key);
-  neap_put_u64(&o->w, life);
-  o->request = (neap_request){.done = outgoing_done, .free = outgoing_free};
-  o->request.message.frame.type = type;
-  o->request.message.meta = o->meta;
-  o->request.message.priority = INT32_MAX - 1;
-  return o;
-}
-
-static void outgoing_send(neap_peer *peer, outgoing *o) {
-  o->request.message.frame.meta = (uint32_t)neap_writer_size(&o->w);
-  neap_peer_request(peer, &o->request);
 }
 
 /* ---- At home --------------------------------------------------------------------------------- */
@@ -297,6 +203,15 @@ static void add_up_at_home(server_joint *joint, int pass, double *sums, int coun
   if (!s) done(arg, NEAP_EFAILED, wrong);
 }
 
+static void totals_came(neap_outgoing *o, int status, const char *text, neap_reader *meta) {
+  for (int i = 0; status == NEAP_OK && i < o->count; i++) o->sums[i] = neap_get_f64(meta);
+  if (status == NEAP_OK && !neap_reader_done(meta)) {
+    status = NEAP_EFORMAT;
+    text = "damaged totals of another server";
+  }
+  o->told(o->arg, status, text);
+}
+
 static void joint_add_up(neap_joint *base, int pass, double *sums, int count,
                          void (*done)(void *arg, int status, const char *text), void *arg) {
   server_joint *joint = (server_joint *)base;
@@ -305,18 +220,15 @@ static void joint_add_up(neap_joint *base, int pass, double *sums, int count,
     add_up_at_home(joint, pass, sums, count, done, arg);
     return;
   }
-  pthread_mutex_lock(&server->joints->lock);
-  neap_peer *peer =
-      joint->home < server->joints->num_peers ? server->joints->peers[joint->home] : NULL;
-  pthread_mutex_unlock(&server->joints->lock);
-  outgoing *o = peer ? outgoing_new(server, NEAP_M_SUM, &joint->key, joint->life) : NULL;
+  neap_outgoing *o = neap_outgoing_new(server, NEAP_M_SUM, &joint->key, joint->life);
   if (!o) {
-    done(arg, NEAP_ELOST, "the server of the key's first part cannot be asked");
+    done(arg, NEAP_ENOMEM, "no memory");
     return;
   }
+  o->done = totals_came;
   o->sums = sums;
   o->count = count;
-  o->done = done;
+  o->told = done;
   o->arg = arg;
   neap_put_u32(&o->w, (uint32_t)joint->parts);
   neap_put_u32(&o->w, (uint32_t)joint->index);
@@ -324,7 +236,7 @@ static void joint_add_up(neap_joint *base, int pass, double *sums, int count,
   neap_put_u32(&o->w, (uint32_t)pass);
   neap_put_u32(&o->w, (uint32_t)count);
   for (int i = 0; i < count; i++) neap_put_f64(&o->w, sums[i]);
-  outgoing_send(peer, o);
+  neap_outgoing_send(server, joint->home, o);
 }
 
 neap_joint *neap_server_joint(neap_server *server, server_key *key) {
@@ -404,40 +316,6 @@ const char *neap_server_sum(neap_server *server, neap_session *session, neap_inc
   return NULL;
 }
 
-void neap_server_order(neap_server *server, server_key *key, int rank, uint64_t step) {
-  int num_servers = server->roster->num_servers;
-  for (int i = 1; i < key->parts; i++) {
-    outgoing *o = outgoing_new(server, NEAP_M_ORDER, key->key, key->life);
-    if (!o) return; /* the others wait, and say so; memory is short */
-    neap_put_u64(&o->w, step);
-    neap_put_u32(&o->w, (uint32_t)rank);
-    pthread_mutex_lock(&server->joints->lock);
-    int at = (key->home + i) % num_servers;
-    neap_peer *peer = at < server->joints->num_peers ? server->joints->peers[at] : NULL;
-    pthread_mutex_unlock(&server->joints->lock);
-    if (peer)
-      outgoing_send(peer, o);
-    else
-      outgoing_free(&o->request);
-  }
-}
-
-void neap_joints_connect(neap_server *server, int home, int parts) {
-  double until = neap_now() + server->options.timeout;
-  for (int i = 0; i < parts; i++) {
-    int rank = -1, state = NEAP_AWAITED;
-    pthread_mutex_lock(&server->lock);
-    do {
-      if (!server->roster) continue;
-      rank = (home + i) % server->roster->num_servers;
-      state = neap_roster_server(server->roster, rank)->state;
-    } while (state == NEAP_AWAITED && neap_cond_wait(&server->changed, &server->lock, until));
-    int own = server->rank;
-    pthread_mutex_unlock(&server->lock);
-    if (rank >= 0 && rank != own) (void)peer_for(server, rank);
-  }
-}
-
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 /* Fails whatever waits at homes; all, or one key's. */
@@ -471,33 +349,8 @@ void neap_joints_forget(neap_server *server, const server_key *key) {
     fail_homes(server, key->key, key->life, NEAP_EKEY, "the key was deleted", true);
 }
 
-void neap_joints_recheck(neap_server *server) {
-  for (int i = 0; i < server->roster->num_servers; i++) {
-    int state = neap_roster_server(server->roster, i)->state;
-    if (i == server->rank || (state != NEAP_DIED && state != NEAP_LEFT)) continue;
-    char name[NEAP_NODE_TEXT], text[NEAP_NODE_TEXT + 64];
-    snprintf(text, sizeof text, "%s %s, which has a part of the key",
-             neap_node_text(server->roster, NEAP_SERVER, i, name),
-             state == NEAP_DIED ? "died" : "left");
-    fail_homes(server, NULL, 0, NEAP_ELOST, text, false);
-    pthread_mutex_lock(&server->joints->lock);
-    neap_peer *peer = i < server->joints->num_peers ? server->joints->peers[i] : NULL;
-    if (peer) neap_peer_fail(peer, NEAP_ELOST, text);
-    pthread_mutex_unlock(&server->joints->lock);
-  }
-}
-
-void neap_joints_tick(neap_server *server, double now) {
-  neap_joints *joints = server->joints;
-  pthread_mutex_lock(&joints->lock);
-  int count = joints->num_peers;
-  pthread_mutex_unlock(&joints->lock);
-  for (int i = 0; i < count; i++) {
-    pthread_mutex_lock(&joints->lock);
-    neap_peer *peer = joints->peers[i];
-    pthread_mutex_unlock(&joints->lock);
-    if (peer) neap_peer_tick(peer, now);
-  }
+void neap_joints_lost(neap_server *server, const char *text) {
+  fail_homes(server, NULL, 0, NEAP_ELOST, text, false);
 }
 
 int neap_joints_start(neap_server *server) {
@@ -512,25 +365,13 @@ int neap_joints_start(neap_server *server) {
   return NEAP_OK;
 }
 
-void neap_joints_disconnect(neap_server *server) {
-  neap_joints *joints = server->joints;
-  if (!joints) return;
-  pthread_mutex_lock(&joints->lock);
-  joints->closing = true;
-  int count = joints->num_peers;
-  pthread_mutex_unlock(&joints->lock);
-  for (int i = 0; i < count; i++) neap_peer_close(joints->peers[i]);
-  pthread_mutex_lock(&joints->lock);
-  neap_free(server->context, joints->peers, (size_t)count * sizeof *joints->peers);
-  joints->peers = NULL;
-  joints->num_peers = 0;
-  pthread_mutex_unlock(&joints->lock);
-  fail_homes(server, NULL, 0, NEAP_ECLOSED, "the server ends", true);
+void neap_joints_end(neap_server *server) {
+  if (server->joints) fail_homes(server, NULL, 0, NEAP_ECLOSED, "the server ends", true);
 }
 
 void neap_joints_close(neap_server *server) {
   if (!server->joints) return;
-  fail_homes(server, NULL, 0, NEAP_ECLOSED, "the server ends", true);
+  neap_joints_end(server);
   pthread_mutex_destroy(&server->joints->lock);
   neap_free(server->context, server->joints, sizeof *server->joints);
   server->joints = NULL;

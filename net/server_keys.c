@@ -5,7 +5,7 @@
 #include "../engine/sparse.h"
 #include "../engine/work_list.h"
 #include "../engine/array_work.h"
-#include "server_inside.h"
+#include "server_read.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -15,165 +15,6 @@ enum { AHEAD = 1 << 20 };
 
 static size_t key_size(const neap_server *server) {
   return sizeof(server_key) + (size_t)server->roster->num_workers * sizeof(server_clock);
-}
-
-static size_t dense_bytes(const neap_array_info *info) {
-  return (size_t)info->size * (size_t)info->itemsize;
-}
-
-/* ---- What messages bring --------------------------------------------------------------------- */
-
-/* A row-sparse array out of its bytes: ids, then values. */
-static int read_sparse(neap_server *server, const neap_array_info *info, uint64_t rows,
-                       const void *bytes, size_t size, neap_array **out) {
-  neap_context *context = server->context;
-  size_t row = (size_t)neap_row_size(info) * (size_t)info->itemsize;
-  if (rows > (uint64_t)info->shape[0] || size != rows * (sizeof(int64_t) + row) || (size && !bytes))
-    return neap_fail(NEAP_EFORMAT, "rows and bytes do not fit together");
-  size_t ids_bytes = (size_t)rows * sizeof(int64_t);
-  for (uint64_t i = 0; i < rows; i++) {
-    int64_t id, before = -1;
-    memcpy(&id, (const char *)bytes + i * sizeof id, sizeof id);
-    if (i) memcpy(&before, (const char *)bytes + (i - 1) * sizeof id, sizeof id);
-    if (id <= before || id >= info->shape[0])
-      return neap_fail(NEAP_EFORMAT, "row ids are not ascending, or out of range");
-  }
-  neap_array *array = NULL;
-  NEAP_TRY(neap_sparse_create(context, info->dtype, info->ndim, info->shape, NEAP_CPU, 0, &array));
-  if (rows > 0) {
-    void *values = neap_pool_get(context->pool, rows * row);
-    int64_t *copy = neap_pool_get(context->pool, ids_bytes);
-    if (!values || !copy) {
-      if (values) neap_pool_put(context->pool, values, rows * row);
-      neap_array_close(array);
-      return NEAP_ENOMEM;
-    }
-    memcpy(copy, bytes, ids_bytes);
-    memcpy(values, (const char *)bytes + ids_bytes, rows * row);
-    neap_chunk_set_rows(array->chunk, (int64_t)rows, values, rows * row, copy); /* nobody has it */
-  }
-  *out = array;
-  return NEAP_OK;
-}
-
-typedef struct init_head {
-  bool async, has_value;
-  neap_key key;
-  neap_array_info info, whole;
-  int64_t begin;
-  uint64_t rows, life;
-  int home, parts, index;
-} init_head;
-
-static const char *read_init(neap_reader *r, init_head *head) {
-  head->async = neap_get_u8(r) != 0;
-  neap_get_key(r, &head->key);
-  neap_get_info(r, &head->info);
-  neap_get_info(r, &head->whole);
-  head->begin = (int64_t)neap_get_u64(r);
-  head->has_value = neap_get_u8(r) != 0;
-  head->rows = neap_get_u64(r);
-  head->life = neap_get_u64(r);
-  head->home = (int)neap_get_u32(r);
-  head->parts = (int)neap_get_u32(r);
-  head->index = (int)neap_get_u32(r);
-  if (!neap_reader_done(r) || head->home < 0 || head->parts < 1 || head->index < 0 ||
-      head->index >= head->parts || head->parts > NEAP_NODES_MAX || head->home > NEAP_NODES_MAX)
-    return "a damaged INIT";
-  const neap_array_info *part = &head->info, *whole = &head->whole;
-  bool fits = part->dtype == whole->dtype && part->stype == whole->stype &&
-              part->ndim == whole->ndim && head->begin >= 0;
-  for (int i = 1; fits && i < part->ndim; i++) fits = part->shape[i] == whole->shape[i];
-  if (fits && part->ndim > 0)
-    fits = head->begin <= whole->shape[0] && part->shape[0] <= whole->shape[0] - head->begin;
-  return fits ? NULL : "an INIT whose part is no part of its whole";
-}
-
-enum { DENSE, SPARSE, CODED };
-
-typedef struct push_head {
-  neap_key key;
-  uint64_t birth, clock, rows;
-  unsigned kind;
-  const neap_codec *codec;
-  double threshold;
-} push_head;
-
-static const char *read_push(neap_reader *r, push_head *head) {
-  char codec[32];
-  *head = (push_head){0};
-  neap_get_key(r, &head->key);
-  head->birth = neap_get_u64(r);
-  head->clock = neap_get_u64(r);
-  head->kind = neap_get_u8(r);
-  if (head->kind == SPARSE) head->rows = neap_get_u64(r);
-  if (head->kind == CODED) {
-    neap_get_text(r, codec, sizeof codec);
-    head->threshold = neap_get_f64(r);
-    if (neap_codec_find(codec, &head->threshold, &head->codec) != NEAP_OK)
-      return "a PUSH in an unknown code";
-  }
-  return neap_reader_done(r) && head->kind <= CODED ? NULL : "a damaged PUSH";
-}
-
-static neap_array_info code_info(const push_head *head, const server_key *key) {
-  int64_t bytes = neap_codec_bytes(head->codec, key->info.size);
-  return (neap_array_info){.dtype = NEAP_UINT8,
-                           .device_type = NEAP_CPU,
-                           .ndim = 1,
-                           .itemsize = 1,
-                           .size = bytes,
-                           .shape = {bytes}};
-}
-
-/* What is pushed, as an array of the kind that the head says. */
-static int read_value(neap_server *server, neap_incoming *in, const push_head *head,
-                      const server_key *key, neap_array **out) {
-  neap_array_info info = key->info;
-  info.stype = NEAP_DENSE;
-  if (head->kind == SPARSE)
-    return read_sparse(server, &key->info, head->rows, server_bytes(in), (size_t)in->frame.total,
-                       out);
-  if (head->kind == CODED) info = code_info(head, key);
-  return neap_server_take_array(server, in, &info, out);
-}
-
-const char *neap_server_place_value(neap_server *server, int rank, neap_incoming *in,
-                                    neap_reader *r, server_payload *payload) {
-  (void)rank;
-  neap_array_info info;
-  bool block;
-  if (in->frame.type == NEAP_M_INIT) {
-    init_head head;
-    const char *wrong = read_init(r, &head);
-    if (wrong) return wrong;
-    info = head.info;
-    block = info.stype != NEAP_DENSE;
-    size_t row = info.ndim ? (size_t)neap_row_size(&info) * (size_t)info.itemsize : 0;
-    if (block && in->frame.total > (uint64_t)info.shape[0] * (row + sizeof(int64_t)))
-      return "an INIT of more rows than there are";
-  } else {
-    push_head head;
-    const char *wrong = read_push(r, &head);
-    if (wrong) return wrong;
-    server_key *key = neap_keys_find(&server->keys, &head.key);
-    if (!key || key->birth != head.birth) return NULL; /* read and dropped; the reply says why */
-    info = key->info;
-    info.stype = NEAP_DENSE;
-    if (head.kind == CODED) info = code_info(&head, key);
-    block = head.kind == SPARSE;
-    size_t row = info.ndim ? (size_t)neap_row_size(&info) * (size_t)info.itemsize : 0;
-    if (block &&
-        (!info.ndim || in->frame.total > (uint64_t)info.shape[0] * (row + sizeof(int64_t))))
-      return "a PUSH of more rows than there are";
-  }
-  if (block) {
-    payload->size = (size_t)in->frame.total;
-    payload->block = neap_pool_get(server->context->pool, payload->size);
-    return payload->block ? NULL : "no memory";
-  }
-  if (in->frame.total != dense_bytes(&info)) return NULL;
-  return neap_array_new(server->context, &info, &payload->array) == NEAP_OK ? NULL : "no memory";
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
@@ -189,7 +30,7 @@ server_key *neap_server_find(neap_server *server, const neap_key *key, uint64_t 
 }
 
 /* Whether what one process says of a key is what the others said. */
-static bool fits(const server_key *key, const init_head *head, char *text, size_t size) {
+static bool fits(const server_key *key, const neap_init_head *head, char *text, size_t size) {
   const neap_array_info *is = &key->whole, *got = &head->whole;
   bool same = is->dtype == got->dtype && is->stype == got->stype && neap_same_shape(is, got) &&
               neap_same_shape(&key->info, &head->info) && key->begin == head->begin;
@@ -205,11 +46,12 @@ static bool fits(const server_key *key, const init_head *head, char *text, size_
 }
 
 void neap_server_init_reply(neap_server *server, int rank, uint64_t request, server_key *key) {
-  uint8_t meta[16];
+  uint8_t meta[24];
   neap_writer w;
   neap_writer_open(&w, meta, sizeof meta);
   neap_put_u64(&w, key->birth);
   neap_put_u64(&w, key->clocks[rank].accepted);
+  neap_put_u64(&w, key->life);
   neap_server_reply(server, rank, request, NEAP_OK, NULL, meta, neap_writer_size(&w));
 }
 
@@ -220,7 +62,7 @@ static void free_wait(neap_server *server, server_wait *wait) {
 }
 
 /* An INIT without a value whose key is not there yet. */
-static int add_wait(neap_server *server, int rank, uint64_t request, const init_head *head) {
+static int add_wait(neap_server *server, int rank, uint64_t request, const neap_init_head *head) {
   for (server_wait *w = server->waits; w; w = w->next)
     if (w->rank == rank && w->request == request) return NEAP_OK; /* asked again */
   server_wait *wait = neap_alloc(server->context, sizeof *wait);
@@ -251,7 +93,7 @@ static void answer_waits(neap_server *server, server_key *key) {
       continue;
     }
     *at = wait->next;
-    init_head head = {.info = wait->info, .whole = wait->whole, .begin = key->begin};
+    neap_init_head head = {.info = wait->info, .whole = wait->whole, .begin = key->begin};
     char text[512];
     if (fits(key, &head, text, sizeof text))
       neap_server_init_reply(server, wait->rank, wait->request, key);
@@ -261,12 +103,13 @@ static void answer_waits(neap_server *server, server_key *key) {
   }
 }
 
-/* Those who wait for a rank 0 that died. */
+/* Those who wait for a rank 0 that died or left. */
 static void fail_waits(neap_server *server) {
-  if (!neap_server_is_lost(server, 0)) return;
+  if (!neap_server_is_lost(server, 0) && neap_server_counts(server, 0)) return;
   char name[NEAP_NODE_TEXT], text[NEAP_NODE_TEXT + 64];
-  snprintf(text, sizeof text, "init: %s died before it set this key",
-           neap_node_text(server->roster, NEAP_WORKER, 0, name));
+  bool left = neap_roster_worker(server->roster, 0)->state == NEAP_LEFT;
+  snprintf(text, sizeof text, "init: %s %s before it set this key",
+           neap_node_text(server->roster, NEAP_WORKER, 0, name), left ? "left" : "died");
   while (server->waits) {
     server_wait *wait = server->waits;
     server->waits = wait->next;
@@ -275,7 +118,7 @@ static void fail_waits(neap_server *server) {
   }
 }
 
-static int make_key(neap_server *server, const init_head *head, neap_array *value,
+static int make_key(neap_server *server, const neap_init_head *head, neap_array *value,
                     server_key **out) {
   size_t size = key_size(server);
   server_key *key = neap_alloc(server->context, size);
@@ -289,9 +132,10 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   key->home = head->home;
   key->parts = head->parts;
   key->index = head->index;
-  key->orders_end = &key->orders;
+  key->started_end = &key->started;
   key->pulls_end = &key->pulls;
-  int status = neap_server_value_new(server, value, &key->value);
+  int status = neap_split_open(server, key);
+  if (status == NEAP_OK) status = neap_server_value_new(server, value, &key->value);
   if (status == NEAP_OK) {
     status = neap_keys_add(&server->keys, &head->key, key);
     if (status != NEAP_OK) {
@@ -300,6 +144,7 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
     }
   }
   if (status != NEAP_OK) {
+    neap_split_drop(server, key);
     neap_free(server->context, key, size);
     return status;
   }
@@ -309,17 +154,10 @@ static int make_key(neap_server *server, const init_head *head, neap_array *valu
   return NEAP_OK;
 }
 
-static int init_value(neap_server *server, neap_incoming *in, const init_head *head,
-                      neap_array **out) {
-  if (head->info.stype == NEAP_DENSE) return neap_server_take_array(server, in, &head->info, out);
-  return read_sparse(server, &head->info, head->rows, server_bytes(in), (size_t)in->frame.total,
-                     out);
-}
-
 const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
-  init_head head;
+  neap_init_head head;
   char text[512];
-  const char *wrong = read_init(r, &head);
+  const char *wrong = neap_read_init(r, &head);
   if (wrong) return wrong;
   uint64_t request = in->frame.id;
   if (server->mode_known && server->async != head.async) {
@@ -347,7 +185,7 @@ const char *neap_server_init(neap_server *server, int rank, neap_incoming *in, n
     }
   } else {
     neap_array *value = NULL;
-    status = init_value(server, in, &head, &value);
+    status = neap_read_init_value(server, in, &head, &value);
     if (status == NEAP_OK) {
       status = make_key(server, &head, value, &key);
       if (status != NEAP_OK) neap_array_close(value);
@@ -382,11 +220,7 @@ static void drop_key(neap_server *server, server_key *key) {
   }
   neap_server_drop_pulls(server, key, -1, NEAP_EKEY, "pull: the key was deleted");
   neap_joints_forget(server, key);
-  while (key->orders) {
-    server_order *order = key->orders;
-    key->orders = order->next;
-    neap_free(server->context, order, sizeof *order);
-  }
+  neap_split_drop(server, key);
   neap_swap_forget(server, key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
@@ -517,8 +351,24 @@ static int make_update(update *u, server_value **value) {
   return status;
 }
 
+/* What is pushed alone, with nothing to update by, is the new value as it is. */
+static bool is_value(const neap_server *server, const server_key *key, const server_push *push) {
+  return !server->optimizer && !push->codec &&
+         neap_array_get_info(push->array)->stype == key->info.stype;
+}
+
+static int become_value(neap_server *server, server_key *key, server_push *push) {
+  server_value *value = NULL;
+  NEAP_TRY(neap_server_value_new(server, push->array, &value));
+  push->array = NULL;
+  neap_server_value_drop(key->value);
+  key->value = value;
+  return NEAP_OK;
+}
+
 /* Queues the update by these pushes; fails for want of memory only. */
 static int run_update(neap_server *server, server_key *key, server_push *const *pushes, int count) {
+  if (count == 1 && is_value(server, key, pushes[0])) return become_value(server, key, pushes[0]);
   update u = {.server = server, .key = key, .count = count};
   size_t arrays = (size_t)count * sizeof(neap_array *), made = arrays + 2 * sizeof(neap_array *);
   u.arrays = neap_alloc(server->context, arrays);
@@ -563,10 +413,7 @@ static void reply_push(neap_server *server, int rank, server_push *push, int sta
 
 /* Starts one update by the oldest pushes of these ranks. */
 static void start(neap_server *server, server_key *key, const int *ranks, int count) {
-  server_push *few[16], **pushes = few;
-  size_t size = (size_t)count * sizeof *pushes;
-  if (count > 16) pushes = neap_alloc(server->context, size);
-  if (!pushes) return; /* at the next push, or change of the roster */
+  server_push **pushes = server->starting; /* memory for one of each worker */
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
   neap_swap_key(server, key);
   int status = run_update(server, key, pushes, count);
@@ -578,7 +425,6 @@ static void start(neap_server *server, server_key *key, const int *ranks, int co
     reply_push(server, ranks[i], pushes[i], status, status ? neap_error() : NULL);
     free_push(server, pushes[i]);
   }
-  if (pushes != few) neap_free(server->context, pushes, size);
 }
 
 /* The ranks whose pushes make the next update: a round in step, or `rank` alone (K2). */
@@ -594,93 +440,68 @@ static int next_round(const neap_server *server, const server_key *key, int *ran
 }
 
 static void start_rounds(neap_server *server, server_key *key) {
-  int few[64], *ranks = few, count;
-  size_t size = (size_t)server->roster->num_workers * sizeof *ranks;
-  if (size > sizeof few) ranks = neap_alloc(server->context, size);
-  if (!ranks) return;
+  int ranks[NEAP_NODES_MAX], count;
   while (neap_server_may_start(server, key) && (count = next_round(server, key, ranks)) > 0)
     start(server, key, ranks, count);
-  if (ranks != few) neap_free(server->context, ranks, size);
 }
 
-/* Starts what the key's home has ordered, as far as it is here. */
-static void start_ordered(neap_server *server, server_key *key) {
-  while (key->orders && key->clocks[key->orders->rank].first &&
-         neap_server_may_start(server, key)) {
-    server_order *order = key->orders;
-    key->orders = order->next;
-    if (!key->orders) key->orders_end = &key->orders;
-    int rank = order->rank;
-    neap_free(server->context, order, sizeof *order);
+/* Out of step: a push is an update by itself, unless updates are held back just then. */
+static void start_alone(neap_server *server, server_key *key, int rank) {
+  while (neap_server_may_start(server, key) && key->clocks[rank].first)
     start(server, key, &rank, 1);
-  }
 }
 
-/* Out of step: a push is an update by itself, as soon as it is here; unless sums of other servers
- * are needed, and another one has to say when. */
-static void start_alone(neap_server *server, server_key *key, int rank, int stype) {
-  if (!neap_server_may_start(server, key)) return;
-  neap_swap_key(server, key);
-  if (!is_joint(server, key, stype)) {
-    start(server, key, &rank, 1);
-  } else if (key->index == 0) {
-    neap_server_order(server, key, rank, key->joint_updates + 1);
-    start(server, key, &rank, 1);
-  } else {
-    start_ordered(server, key);
-  }
-}
-
-/* Out of step: all pushes that had to wait. */
 static void start_waiting(neap_server *server, server_key *key) {
-  for (int rank = 0; rank < server->roster->num_workers; rank++) {
-    server_push *push = NULL, **at = &key->clocks[rank].first;
-    while (*at && *at != push) {
-      push = *at;
-      int stype = push->codec ? NEAP_DENSE : neap_array_get_info(push->array)->stype;
-      start_alone(server, key, rank, stype);
-    }
-  }
+  for (int rank = 0; rank < server->roster->num_workers; rank++) start_alone(server, key, rank);
 }
 
-const char *neap_server_take_order(neap_server *server, neap_reader *r) {
-  neap_key name;
-  neap_get_key(r, &name);
-  uint64_t life = neap_get_u64(r), step = neap_get_u64(r);
-  int rank = (int)neap_get_u32(r);
-  if (!neap_reader_done(r) || rank < 0 || rank >= server->roster->num_workers)
-    return "a damaged ORDER";
-  server_key *key = neap_keys_find(&server->keys, &name);
-  if (!key || key->life != life || step <= key->orders_told) return NULL;
-  server_order *order = neap_alloc(server->context, sizeof *order);
-  if (!order) return "no memory";
-  *order = (server_order){NULL, rank};
-  *key->orders_end = order;
-  key->orders_end = &order->next;
-  key->orders_told = step;
-  start_ordered(server, key);
-  neap_server_answer_pulls(server, key);
-  return NULL;
+void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
+  int there[NEAP_NODES_MAX], num = 0;
+  for (int i = 0; i < count; i++)
+    if (key->clocks[ranks[i]].first) there[num++] = ranks[i];
+  if (num > 0) start(server, key, there, num);
+}
+
+void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
+                             uint64_t incarnation) {
+  server_clock *clock = &key->clocks[rank];
+  uint64_t *before = &clock->started; /* the clock that stands for what is dropped, too */
+  for (server_push **at = &clock->first; *at;) {
+    server_push *push = *at;
+    bool kept = push->incarnation >= incarnation || keep > 0;
+    if (kept) {
+      if (push->incarnation < incarnation) keep--;
+      before = &push->clock;
+      at = &push->next;
+      continue;
+    }
+    *at = push->next;
+    *before = push->clock;
+    clock->bytes -= push->bytes;
+    free_push(server, push);
+  }
+  clock->last = NULL;
+  for (server_push *push = clock->first; push; push = push->next) clock->last = push;
 }
 
 /* Why this push cannot be applied; NEAP_OK if it can. */
-static int check_push(neap_server *server, const server_key *key, const push_head *head, char *text,
-                      size_t size) {
+static int check_push(neap_server *server, const server_key *key, const neap_push_head *head,
+                      char *text, size_t size) {
   char name[NEAP_KEY_TEXT];
-  neap_key_text(key->key, name);
-  int stype = head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE;
+  int stype = head->kind == NEAP_PUSH_SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE;
   if (stype == NEAP_DENSE && key->info.stype != NEAP_DENSE) {
-    snprintf(text, size, "push: %s: a dense array where row_sparse is stored", name);
+    snprintf(text, size, "push: %s: a dense array where row_sparse is stored",
+             neap_key_text(key->key, name));
     return NEAP_ESTYPE;
   }
   if (!server->optimizer && server->async) {
     snprintf(text, size, "push: %s: a dist_async store needs an optimizer: set_optimizer first",
-             name);
+             neap_key_text(key->key, name));
     return NEAP_EINVAL;
   }
   if (!server->optimizer) return NEAP_OK;
   if (key->unbound[stype]) {
-    snprintf(text, size, "push: %s: %s", name, key->unbound[stype]);
+    snprintf(text, size, "push: %s: %s", neap_key_text(key->key, name), key->unbound[stype]);
     return NEAP_EINVAL;
   }
   int status = neap_optimizer_check(server->optimizer, key->key, stype);
@@ -688,11 +509,29 @@ static int check_push(neap_server *server, const server_key *key, const push_hea
   return status;
 }
 
-/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
-static int accept_push(neap_server *server, int rank, neap_incoming *in, const push_head *head,
+/* While somebody is lost, nothing starts: nobody may run ahead without end, nor wait for a reply
+ * without end. */
+static int check_ahead(neap_server *server, const server_key *key, int rank, uint64_t bytes,
+                       char *text, size_t size) {
+  const server_clock *clock = &key->clocks[rank];
+  if (server->async || !clock->first || clock->bytes + bytes <= AHEAD) return NEAP_OK;
+  for (int i = 0; i < server->roster->num_workers; i++) {
+    if (key->clocks[i].first || !neap_server_is_lost(server, i)) continue;
+    char name[NEAP_KEY_TEXT], node[NEAP_NODE_TEXT];
+    snprintf(text, size, "push: %s waits for a push of %s, which died",
+             neap_key_text(key->key, name), neap_node_text(server->roster, NEAP_WORKER, i, node));
+    return NEAP_ELOST;
+  }
+  return NEAP_OK;
+}
+
+/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. In
+ * step it is answered at once; out of step when its update starts, which is soon, so that whoever
+ * meets others at a barrier sees their pushes. */
+static int accept_push(neap_server *server, int rank, neap_incoming *in, const neap_push_head *head,
                        server_key *key) {
   neap_array *array = NULL;
-  NEAP_TRY(read_value(server, in, head, key, &array));
+  NEAP_TRY(neap_read_push_value(server, in, head, key, &array));
   server_push *push = neap_alloc(server->context, sizeof *push);
   if (!push) {
     neap_array_close(array);
@@ -701,6 +540,7 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   server_clock *clock = &key->clocks[rank];
   *push = (server_push){.clock = head->clock,
                         .request = in->frame.id,
+                        .incarnation = server->workers[rank].incarnation,
                         .array = array,
                         .codec = head->codec,
                         .threshold = (float)head->threshold,
@@ -710,16 +550,19 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const p
   clock->last = push;
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
-  if (!ahead || server->workers[rank].hurried) reply_push(server, rank, push, NEAP_OK, NULL);
-  if (server->async)
-    start_alone(server, key, rank, head->kind == SPARSE ? NEAP_ROW_SPARSE : NEAP_DENSE);
+  if (!server->async && (!ahead || server->workers[rank].hurried))
+    reply_push(server, rank, push, NEAP_OK, NULL);
+  if (key->parts > 1)
+    neap_split_accepted(server, key, rank);
+  else if (server->async)
+    start_alone(server, key, rank);
   else
     start_rounds(server, key);
   return NEAP_OK;
 }
 
 /* A push that was here before: its reply was lost, or is still to come. */
-static void reply_again(neap_server *server, int rank, const push_head *head, server_key *key,
+static void reply_again(neap_server *server, int rank, const neap_push_head *head, server_key *key,
                         uint64_t request) {
   for (server_push *push = key->clocks[rank].first; push; push = push->next)
     if (push->clock == head->clock && !push->replied) {
@@ -730,9 +573,9 @@ static void reply_again(neap_server *server, int rank, const push_head *head, se
 }
 
 const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
-  push_head head;
-  char text[1024] = "";
-  const char *wrong = read_push(r, &head);
+  neap_push_head head;
+  char text[1024];
+  const char *wrong = neap_read_push(r, &head);
   if (wrong) return wrong;
   server_key *key = neap_server_find(server, &head.key, head.birth, text, sizeof text);
   int status = key ? NEAP_OK : NEAP_EKEY;
@@ -744,6 +587,8 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
     }
     if (head.clock != clock->accepted + 1) return "a PUSH before its predecessor";
     status = check_push(server, key, &head, text, sizeof text);
+    if (status == NEAP_OK)
+      status = check_ahead(server, key, rank, in->frame.total, text, sizeof text);
     if (status == NEAP_OK) {
       status = accept_push(server, rank, in, &head, key);
       if (status == NEAP_OK) {
@@ -764,16 +609,25 @@ const char *neap_server_push(neap_server *server, int rank, neap_incoming *in, n
 /* ---- Who comes and goes ---------------------------------------------------------------------- */
 
 void neap_server_recheck(neap_server *server) {
+  for (int rank = 0; rank < server->roster->num_workers; rank++)
+    for (int other = 0; neap_server_is_lost(server, rank) && other < server->roster->num_workers;
+         other++)
+      neap_server_hurry(server, other); /* what waits for a reply is here, and stays */
   for (int i = 0; i < server->keys.count; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
-    (server->async ? start_waiting : start_rounds)(server, key);
+    if (key->parts > 1)
+      neap_split_recheck(server, key);
+    else if (server->async)
+      start_waiting(server, key);
+    else
+      start_rounds(server, key);
     neap_server_answer_pulls(server, key);
   }
   fail_waits(server);
 }
 
 void neap_server_hurry(neap_server *server, int rank) {
-  for (int i = 0; i < server->keys.count; i++) {
+  for (int i = 0; i < server->keys.count && !server->async; i++) {
     server_key *key = neap_keys_value_at(&server->keys, i);
     for (server_push *push = key->clocks[rank].first; push; push = push->next)
       reply_push(server, rank, push, NEAP_OK, NULL);

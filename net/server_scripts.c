@@ -113,7 +113,7 @@ void neap_job_finish(neap_server *server, const server_job *j, int status, int64
 typedef struct binding {
   neap_key key;
   neap_array_info whole;
-  int stype, home, parts;
+  int stype, parts;
   uint64_t birth;
   char *errors[2];
   char text[NEAP_KEY_LENGTH + 1];
@@ -127,7 +127,6 @@ static void copy_binding(const server_key *key, binding *b) {
   }
   b->whole = key->whole;
   b->stype = key->info.stype;
-  b->home = key->home;
   b->parts = key->parts;
   b->birth = key->birth;
   b->errors[0] = b->errors[1] = NULL;
@@ -161,8 +160,6 @@ static int bind_both(neap_server *server, const server_script *to, bool tried, b
                "split over servers; up to %d are possible: raise bigarray_bound "
                "(NEAP_BIGARRAY_BOUND) so that it is not split",
                passes - 1, NEAP_PROGRAM_PASSES - 1);
-    } else if (b->parts > 1 && passes > 1) {
-      neap_joints_connect(server, b->home, b->parts);
     }
     if (status == NEAP_OK) continue;
     b->errors[stype] = neap_strdup(server->context, text);

@@ -125,6 +125,34 @@ static void write_late(neap_server *server, const server_key *key, char *text, s
   if (!begun) text[0] = 0;
 }
 
+void neap_server_log_stalls(neap_server *server, double now) {
+  char late[256], name[NEAP_KEY_TEXT];
+  pthread_mutex_lock(&server->lock);
+  for (int i = 0; server->roster && i < server->keys.count; i++) {
+    const server_key *key = neap_keys_value_at(&server->keys, i);
+    int waiting = 0;
+    for (server_pull *pull = key->pulls; pull; pull = pull->next) {
+      if (now - pull->since < NEAP_STALL) continue;
+      waiting++;
+      pull->since = now;
+    }
+    if (!waiting) continue;
+    write_late(server, key, late, sizeof late);
+    neap_log(server->context, NEAP_LOG_WARN,
+             "server %d: %d pulls of %s wait for %d s for pushes of worker %s", server->rank,
+             waiting, neap_key_text(key->key, name), NEAP_STALL,
+             late[0] ? late : "(unknown: another server has the rest of the key)");
+  }
+  for (server_wait *wait = server->waits; wait; wait = wait->next) {
+    if (now - wait->since < NEAP_STALL) continue;
+    wait->since = now;
+    neap_log(server->context, NEAP_LOG_WARN,
+             "server %d: worker %d waits for %d s for worker 0 to init %s", server->rank,
+             wait->rank, NEAP_STALL, neap_key_text(&wait->key, name));
+  }
+  pthread_mutex_unlock(&server->lock);
+}
+
 const char *neap_server_stats(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
   if (!neap_reader_done(r)) return "a damaged request";
   enum { SIZE = 32 << 10 };

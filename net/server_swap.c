@@ -110,8 +110,8 @@ bool neap_swap_overdue(neap_server *server) {
   const server_swap *swap = server->scripts->swap;
   if (swap->armed && neap_now() - swap->armed_at > HOLD) let_go(server);
   const server_worker *owner = &server->workers[swap->rank];
-  if (owner->incarnation != swap->incarnation || owner->gone) return true;
-  if (neap_server_is_admin(server, swap->rank)) return false;
+  if (owner->incarnation != swap->incarnation) return true;
+  if (neap_server_is_admin(server, swap->rank)) return owner->down > 0;
   const neap_node *node = neap_roster_worker(server->roster, swap->rank);
   return (node->incarnation == swap->incarnation &&
           (node->state == NEAP_DIED || node->state == NEAP_LEFT));

@@ -309,6 +309,17 @@ void neap_server_drop_pulls(neap_server *server, server_key *key, int rank, int 
   }
 }
 
+static void drop_pull(neap_server *server, server_key *key, int rank, uint64_t request) {
+  for (server_pull **at = &key->pulls; *at; at = &(*at)->next) {
+    server_pull *pull = *at;
+    if (pull->rank != rank || pull->request != request) continue;
+    *at = pull->next;
+    if (!pull->next) key->pulls_end = at;
+    free_pull(server, pull);
+    return;
+  }
+}
+
 /* ---- The message ----------------------------------------------------------------------------- */
 
 /* Ids as they came: ascending and in range, or NEAP_EFORMAT. */
@@ -355,8 +366,10 @@ const char *neap_server_pull(neap_server *server, int rank, neap_incoming *in, n
     neap_server_reply(server, rank, in->frame.id, status, neap_error(), NULL, 0);
     return NULL;
   }
+  drop_pull(server, key, rank, in->frame.id); /* asked again, on another connection */
   *key->pulls_end = pull;
   key->pulls_end = &pull->next;
+  if (key->clocks[rank].started < after) pull->since = neap_now();
   neap_server_answer_pulls(server, key);
   return NULL;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { GREETING_SECONDS = 5, GREETING_MAX = 512 };
+static const double hurried_greeting = 0.25; /* seconds, while others wait for a place */
 
 typedef struct connection {
   neap_service *service;
@@ -49,7 +50,7 @@ struct neap_service {
 };
 
 static void wake(neap_service *service) {
-  neap_ticker_wake(service->options.ticker ? *service->options.ticker : NULL);
+  neap_ticker_wake(service->options.ticker);
 }
 
 /* ---- Sessions -------------------------------------------------------------------------------- */
@@ -62,6 +63,13 @@ void neap_session_set_owner(neap_session *session, void *owner) {
 }
 void *neap_session_owner(const neap_session *session) {
   return session->owner;
+}
+
+bool neap_session_is_up(const neap_session *session) {
+  pthread_mutex_lock(&session->service->lock);
+  bool up = session->up;
+  pthread_mutex_unlock(&session->service->lock);
+  return up;
 }
 
 bool neap_session_is_admin(neap_session *session) {
@@ -104,9 +112,8 @@ static neap_session *find_session(neap_service *service, uint64_t incarnation) {
 
 void neap_session_send(neap_session *session, neap_message *message) {
   neap_service *service = session->service;
-  size_t size = NEAP_FRAME_HEADER + message->frame.meta + message->sizes[0] + message->sizes[1];
   pthread_mutex_lock(&service->lock);
-  int lane = size <= NEAP_SMALL_MAX ? 0 : session->hello.lanes - 1;
+  int lane = neap_message_light(message) ? 0 : session->hello.lanes - 1;
   connection *c = session->up ? session->lanes[lane] : NULL;
   bool sent = c && neap_link_send(c->link, message);
   pthread_mutex_unlock(&service->lock);
@@ -219,6 +226,8 @@ static void say(connection *c, neap_message *message, int type, uint8_t *meta, s
 }
 
 static const char *refuse(connection *c, int status, const char *text) {
+  neap_log(c->service->context, NEAP_LOG_WARN, "%s: refused a %s%s%s: %s", c->service->uri,
+           neap_role_name(c->hello.role), c->hello.host[0] ? " on host " : "", c->hello.host, text);
   neap_writer w;
   neap_writer_open(&w, c->answer_meta, sizeof c->answer_meta);
   neap_put_u32(&w, (uint32_t)status);
@@ -290,8 +299,8 @@ static int session_for(neap_service *service, const neap_hello *hello, neap_sess
   return NEAP_OK;
 }
 
-/* Takes the connection into its session (V2); *up when it was the last one missing. NULL, or why
- * not. */
+/* Takes the connection into its session (V2) and welcomes it; *up when it was the last one missing.
+ * NULL, or why not. */
 static const char *join(connection *c, neap_session *session, bool *up) {
   neap_service *service = c->service;
   connection *old[NEAP_LANES] = {NULL};
@@ -371,6 +380,7 @@ static bool is_over(neap_session *session) {
 static const char *on_place(void *user, neap_incoming *in) {
   connection *c = user;
   if (!c->session) return "a large message before the greeting";
+  if (in->frame.type < NEAP_M_REPLY) return "too large a message of its kind";
   if (is_over(c->session)) return "its session is over";
   return c->service->options.place(c->service->options.user, c->session, in);
 }
@@ -393,7 +403,10 @@ static const char *on_message(void *user, neap_incoming *in) {
     return read_proof(c, &r);
   default:
     if (!c->session) return "a message before the greeting";
-    if (is_over(c->session)) return "its session is over";
+    if (is_over(c->session)) {
+      if (in->placed) on_unplace(c, in);
+      return "its session is over";
+    }
     return c->service->options.message(c->service->options.user, c->session, in);
   }
 }
@@ -486,10 +499,7 @@ static void on_accepted(void *arg) {
   pthread_mutex_lock(&service->lock);
   service->accepting = false;
   pthread_mutex_unlock(&service->lock);
-  if (!error)
-    accept_next(service);
-  else if (error != NNG_ECLOSED && error != NNG_ECANCELED)
-    wake(service); /* short of files perhaps: the ticker tries again */
+  if (!error) accept_next(service); /* else short of files, perhaps: the ticker tries again */
 }
 
 /* ---- By the clock ---------------------------------------------------------------------------- */
@@ -526,7 +536,9 @@ static const char *expired(neap_service *service, connection *c, double now) {
   neap_link_counts(c->link, &received, &sent);
   if (received != c->received) c->heard = now;
   c->received = received;
-  if (!c->session && now - c->since > GREETING_SECONDS) return "no greeting";
+  bool crowded = service->num_strangers >= NEAP_STRANGERS;
+  if (!c->session && now - c->since > (crowded ? hurried_greeting : GREETING_SECONDS))
+    return "no greeting";
   if (now - c->heard > service->options.timeout / 2) return "no sign of life";
   return NULL;
 }
@@ -597,7 +609,6 @@ static bool all_closed(const neap_service *service) {
 
 void neap_service_close(neap_service *service) {
   if (!service) return;
-  service->options.ticker = NULL; /* closed already */
   pthread_mutex_lock(&service->lock);
   service->closing = true;
   pthread_mutex_unlock(&service->lock);

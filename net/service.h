@@ -9,7 +9,8 @@
  *
  * Invariants:
  *   V1  A connection belongs to no session before its proof was checked; there are at most
- *       NEAP_STRANGERS of those, each for a few seconds. (on_accepted, neap_service_tick)
+ *       NEAP_STRANGERS of those, each for a few seconds, or less while that many are there.
+ *       (on_accepted, expired)
  *   V2  A session's lanes are of one epoch. A greeting with a higher one closes the older. (join)
  *   V3  Callbacks about one session may come from two threads at once, one a lane.
  *   V4  A session is freed when its owner ended it and its last connection is freed.
@@ -44,7 +45,7 @@ typedef struct neap_service_options {
   void (*unplace)(void *user, neap_session *session, neap_incoming *in);
   const char *(*message)(void *user, neap_session *session, neap_incoming *in);
   void *user;
-  neap_ticker *const *ticker; /* woken when there is something to do */
+  neap_ticker *ticker; /* woken when there is something to do */
 } neap_service_options;
 
 int neap_service_create(neap_context *context, const neap_service_options *options,
@@ -52,7 +53,7 @@ int neap_service_create(neap_context *context, const neap_service_options *optio
 const char *neap_service_uri(const neap_service *service);
 /* By the owner's ticker. */
 void neap_service_tick(neap_service *service, double now);
-/* Closes all connections and ends all sessions. Waits for NNG's threads. The ticker must be closed
+/* Closes all connections and ends all sessions. Waits for NNG's threads. The ticker must be stopped
  * before. */
 void neap_service_close(neap_service *service);
 
@@ -60,6 +61,8 @@ void neap_service_close(neap_service *service);
 const neap_hello *neap_session_hello(const neap_session *session);
 void neap_session_set_owner(neap_session *session, void *owner);
 void *neap_session_owner(const neap_session *session);
+/* Whether all lanes are there: up() and down() may be called late, and out of order. */
+bool neap_session_is_up(const neap_session *session);
 /* Whether its connections all proved to know the admins' secret; or the listener has none. */
 bool neap_session_is_admin(neap_session *session);
 /* Sends a message; large ones by the last lane. done() may be called before this returns. */

@@ -115,27 +115,49 @@ static int send_init(const init_work *w, dist_transfer *transfer, dist_part *par
   return NEAP_OK;
 }
 
+/* The parts from `first` on. */
+static void send_inits(const init_work *w, dist_transfer *transfer, int first, int end) {
+  bool value = w->key->store->rank == 0;
+  for (int i = first; i < end; i++)
+    if (send_init(w, transfer, &w->key->parts[i], value) != NEAP_OK)
+      neap_dist_end(transfer, NEAP_ENOMEM, "no memory");
+}
+
+static void init_others(dist_transfer *transfer, int status, const char *text) {
+  const init_work *w = transfer->owner;
+  if (status == NEAP_OK)
+    send_inits(w, transfer, 1, w->key->num_parts);
+  else
+    for (int i = 1; i < w->key->num_parts; i++) neap_dist_end(transfer, status, text);
+}
+
+/* Who brings the value asks the key's home first: the key may be there already, made by an earlier
+ * process of this rank that did not get to the other parts, and these must be of the same life. */
 static int run_init(neap_task *task, void *arg) {
   init_work *w = arg;
-  bool value = w->key->store->rank == 0;
   dist_transfer *transfer = neap_dist_transfer(w->key, w->key->num_parts + 1);
   if (!transfer) return neap_task_fail(task, NEAP_ENOMEM, "no memory");
   transfer->work = neap_task_work(task);
-  for (int i = 0; i < w->key->num_parts; i++)
-    if (send_init(w, transfer, &w->key->parts[i], value) != NEAP_OK)
-      neap_dist_end(transfer, NEAP_ENOMEM, "no memory");
+  transfer->owner = w;
+  bool home_first = w->key->store->rank == 0 && w->key->num_parts > 1;
+  if (home_first) transfer->go_on = init_others;
+  send_inits(w, transfer, 0, home_first ? 1 : w->key->num_parts);
   neap_dist_end(transfer, NEAP_OK, "");
   return NEAP_OK;
 }
 
 static void init_over(void *arg) {
-  neap_dist_key_drop(((init_work *)arg)->key);
+  init_work *w = arg;
+  dist_store *store = w->key->store;
+  neap_dist_key_drop(w->key);
+  neap_dist_work_over(store);
 }
 
 static neap_work *init_make(dist_key *key, const neap_array *array) {
   neap_work *work = neap_work_new(key->store->context, "init", run_init, sizeof(init_work), 1, 1);
   if (!work) return NULL;
   init_work *w = neap_work_payload(work);
+  atomic_fetch_add(&key->store->works, 1);
   w->key = neap_dist_key_hold(key);
   if (neap_array_get_info(array)->stype == NEAP_DENSE) w->data = neap_array_at_data(array);
   w->chunk = array->chunk;
@@ -179,7 +201,9 @@ typedef struct push_source {
 } push_source;
 
 typedef struct push_work {
+  dist_store *store;
   dist_transfer *transfer; /* one end for each part, ours to make */
+  int parts;
   push_source from;
   const char **codes; /* behind this: packed data of each part */
   int priority;
@@ -236,13 +260,14 @@ static int run_push(neap_task *task, void *arg) {
 /* Skipped or given up: the transfer must end all the same. */
 static void push_over(void *arg) {
   push_work *w = arg;
-  if (w->ran) return;
-  for (int left = w->transfer->key->num_parts; left > 0; left--)
-    neap_dist_end(w->transfer, NEAP_OK, "");
+  dist_store *store = w->store;
+  for (int left = w->ran ? 0 : w->parts; left > 0; left--) neap_dist_end(w->transfer, NEAP_OK, "");
+  neap_dist_work_over(store);
 }
 
 /* The operation that keeps what is sent until it has arrived. */
 typedef struct hold_work {
+  dist_store *store;
   dist_transfer *transfer; /* one end is ours */
   bool ran;
 } hold_work;
@@ -257,7 +282,9 @@ static int run_hold(neap_task *task, void *arg) {
 
 static void hold_over(void *arg) {
   hold_work *w = arg;
+  dist_store *store = w->store;
   if (!w->ran) neap_dist_end(w->transfer, NEAP_OK, "");
+  neap_dist_work_over(store);
 }
 
 static void read_source(neap_work *work, neap_array *array, neap_array *const *packed, int parts) {
@@ -288,7 +315,13 @@ static int add_send(neap_work_list *list, dist_key *key, neap_array *array,
     return NEAP_ENOMEM;
   }
   push_work *w = neap_work_payload(work);
-  *w = (push_work){.transfer = transfer, .from = *source, .priority = priority, .copy = copy};
+  *w = (push_work){.store = store,
+                   .transfer = transfer,
+                   .parts = parts,
+                   .from = *source,
+                   .priority = priority,
+                   .copy = copy};
+  atomic_fetch_add(&store->works, 1 + (hold != NULL));
   if (source->packed) {
     w->codes = (const char **)(w + 1);
     for (int i = 0; i < parts; i++) w->codes[i] = neap_array_at_data(source->packed[i]);
@@ -304,6 +337,7 @@ static int add_send(neap_work_list *list, dist_key *key, neap_array *array,
   NEAP_TRY(neap_list_add(list, work, priority));
   if (!hold) return NEAP_OK;
   hold_work *h = neap_work_payload(hold);
+  h->store = store;
   h->transfer = transfer;
   read_source(hold, array, source->packed, parts);
   neap_work_set_done(hold, hold_over);
@@ -420,7 +454,10 @@ static int dist_push(neap_store *base, const neap_store_call *call) {
     for (int i = 0; i < call->num_in && status == NEAP_OK; i++)
       status = add_push(store, &list, &s, arrays + scraps, &call->in[i], call->priority);
     if (status == NEAP_OK) status = add_pulls(&list, call);
+    bool several = call->num_in + call->num_out > 1;
+    if (several) neap_dist_gather(store, true);
     status = neap_list_close(&list, status);
+    if (several) neap_dist_gather(store, false);
   }
   for (int i = 0; i < s.count; i++) neap_array_close(s.arrays[i]);
   if (arrays != few) neap_free(store->context, arrays, size);
@@ -470,13 +507,17 @@ static int run_pull(neap_task *task, void *arg) {
 }
 
 static void pull_over(void *arg) {
-  neap_dist_key_drop(((pull_work *)arg)->key);
+  pull_work *w = arg;
+  dist_store *store = w->key->store;
+  neap_dist_key_drop(w->key);
+  neap_dist_work_over(store);
 }
 
 static neap_work *pull_make(dist_key *key, neap_array *out, int priority) {
   neap_work *work = neap_work_new(key->store->context, "pull", run_pull, sizeof(pull_work), 1, 1);
   if (!work) return NULL;
   pull_work *w = neap_work_payload(work);
+  atomic_fetch_add(&key->store->works, 1);
   *w = (pull_work){neap_dist_key_hold(key), neap_array_at_data(out), priority};
   neap_work_read(work, neap_array_var(key->order));
   neap_work_write(work, neap_array_var(out));
@@ -602,8 +643,10 @@ static int run_rows(neap_task *task, void *arg) {
 
 static void rows_over(void *arg) {
   rows_work *w = arg;
-  if (w->wanted) neap_pool_put(w->key->store->context->pool, w->wanted, w->wanted_size);
+  dist_store *store = w->key->store;
+  if (w->wanted) neap_pool_put(store->context->pool, w->wanted, w->wanted_size);
   neap_dist_key_drop(w->key);
+  neap_dist_work_over(store);
 }
 
 /* `ids` NULL: all rows. */
@@ -612,6 +655,7 @@ static neap_work *rows_make(dist_key *key, neap_array *ids, neap_array *out, int
   neap_work *work = neap_work_new(key->store->context, "row_sparse_pull", run_rows, size, 2, 1);
   if (!work) return NULL;
   rows_work *w = neap_work_payload(work);
+  atomic_fetch_add(&key->store->works, 1);
   *w = (rows_work){.key = neap_dist_key_hold(key), .out = out->chunk, .priority = priority};
   w->requests = (dist_request **)(w + 1);
   if (ids) {
@@ -694,3 +738,13 @@ const neap_store_ops neap_store_dist = {
     .written = dist_written,
     .barrier = neap_dist_barrier,
 };
+
+int neap_store_rank(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->rank : 0;
+}
+int neap_store_num_workers(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->job.num_workers : 1;
+}
+int neap_store_num_servers(const neap_store *store) {
+  return store->row->ops == &neap_store_dist ? ((const dist_store *)store)->num_servers : 0;
+}

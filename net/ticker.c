@@ -12,7 +12,7 @@ struct neap_ticker {
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t cond;
-  bool woken, closing;
+  bool woken, closing, started;
 };
 
 double neap_now(void) {
@@ -61,12 +61,11 @@ bool neap_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, double until) {
   return pthread_cond_timedwait(cond, lock, &t) == 0;
 }
 
-static int start(neap_ticker *ticker) {
-  NEAP_TRY(neap_locks_init(&ticker->lock, &ticker->cond));
-  if (pthread_create(&ticker->thread, NULL, run, ticker) == 0) return NEAP_OK;
-  pthread_cond_destroy(&ticker->cond);
-  pthread_mutex_destroy(&ticker->lock);
-  return neap_fail(NEAP_ENOMEM, "a thread cannot be started");
+int neap_ticker_start(neap_ticker *ticker) {
+  if (pthread_create(&ticker->thread, NULL, run, ticker))
+    return neap_fail(NEAP_ENOMEM, "a thread cannot be started");
+  ticker->started = true;
+  return NEAP_OK;
 }
 
 int neap_ticker_create(neap_context *context, double seconds, void (*tick)(void *user, double now),
@@ -78,12 +77,11 @@ int neap_ticker_create(neap_context *context, double seconds, void (*tick)(void 
   ticker->seconds = seconds;
   ticker->tick = tick;
   ticker->user = user;
-  *out = ticker; /* before the first tick, which may look for it */
-  int status = start(ticker);
-  if (status != NEAP_OK) {
-    *out = NULL;
+  int status = neap_locks_init(&ticker->lock, &ticker->cond);
+  if (status == NEAP_OK)
+    *out = ticker;
+  else
     neap_free(context, ticker, sizeof *ticker);
-  }
   return status;
 }
 
@@ -97,13 +95,18 @@ void neap_ticker_wake(neap_ticker *ticker) {
   pthread_mutex_unlock(&ticker->lock);
 }
 
-void neap_ticker_close(neap_ticker *ticker) {
-  if (!ticker) return;
+void neap_ticker_stop(neap_ticker *ticker) {
+  if (!ticker || !ticker->started) return;
   pthread_mutex_lock(&ticker->lock);
   ticker->closing = true;
   pthread_cond_signal(&ticker->cond);
   pthread_mutex_unlock(&ticker->lock);
   pthread_join(ticker->thread, NULL);
+  ticker->started = false;
+}
+
+void neap_ticker_close(neap_ticker *ticker) {
+  if (!ticker) return;
   pthread_cond_destroy(&ticker->cond);
   pthread_mutex_destroy(&ticker->lock);
   neap_free(ticker->context, ticker, sizeof *ticker);

@@ -17,11 +17,15 @@ int neap_locks_init(pthread_mutex_t *lock, pthread_cond_t *cond);
 /* Waits to be signalled; false when it is `until` (neap_now(); -1: never). */
 bool neap_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, double until);
 
-/* Calls tick(user, now) every `seconds`, and soon after each neap_ticker_wake(). */
+/* A ticker that does not tick yet. It is made before whatever wakes it, and closed after that. */
 int neap_ticker_create(neap_context *context, double seconds, void (*tick)(void *user, double now),
                        void *user, neap_ticker **out);
-void neap_ticker_wake(neap_ticker *ticker); /* from any thread */
-/* Returns when the last tick has. Not from inside a tick. */
-void neap_ticker_close(neap_ticker *ticker);
+/* Calls tick(user, now) every `seconds`, and soon after each neap_ticker_wake(). */
+int neap_ticker_start(neap_ticker *ticker);
+void neap_ticker_wake(neap_ticker *ticker); /* from any thread, at any time */
+/* Returns when the last tick has. Not from inside a tick. NULL, and one that never began, are
+ * fine. */
+void neap_ticker_stop(neap_ticker *ticker);
+void neap_ticker_close(neap_ticker *ticker); /* stopped */
 
 #endif

@@ -204,4 +204,8 @@ void neap_get_info(neap_reader *r, neap_array_info *info) {
   for (int i = 0; i < ndim && !r->bad; i++) shape[i] = (int64_t)neap_get_u64(r);
   if (!r->bad && neap_shape_check("frame", ndim, shape, info) != NEAP_OK) r->bad = true;
   if (!r->bad && info->stype == NEAP_ROW_SPARSE && ndim == 0) r->bad = true;
+  /* Bytes of all rows, and of their ids, can be counted (W1). */
+  int64_t bytes = info->itemsize + (int64_t)sizeof(int64_t);
+  for (int i = 0; i < ndim && !r->bad; i++)
+    if (shape[i] && __builtin_mul_overflow(bytes, shape[i], &bytes)) r->bad = true;
 }

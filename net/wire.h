@@ -35,6 +35,7 @@ enum {
   NEAP_TEXT_MAX = 1024, /* of a reply, with a zero byte */
   NEAP_SLICE_MAX = 1 << 20,
   NEAP_SMALL_MAX = 64 << 10, /* a message up to this, all told, is taken from the read buffer */
+  NEAP_LIGHT_MAX = 64 << 10, /* a payload up to this goes by a lane that large ones do not block */
 };
 #define NEAP_TOTAL_MAX ((uint64_t)1 << 40) /* bytes of one payload */
 

@@ -82,6 +82,14 @@ NEAP_API void neap_host_close(neap_host *host);
 /* Bytes of memory that a script's state holds, and the most that it may while the script runs. */
 NEAP_API void neap_host_usage(void *script, size_t *used, size_t *limit);
 
+/* For neap_options: `log` and, as `user`, one of these: lines up to its level on standard error,
+ * with the time and the name in front. */
+typedef struct neap_host_lines {
+  int level; /* neap_log_level */
+  char name[32];
+} neap_host_lines;
+NEAP_API void neap_host_log(void *lines, int level, const char *text);
+
 /* [end of declarations] */
 
 /* The text between the two marks. Constant. */

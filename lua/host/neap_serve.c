@@ -108,25 +108,12 @@ static int read_options(int argc, char **argv, bool is_server) {
 
 typedef struct process {
   const char *name; /* of the command */
-  int log_level;
+  neap_host_lines log;
   neap_context *context;
   neap_host *host;
   neap_server *server; /* one of these */
   neap_scheduler *scheduler;
 } process;
-
-static void log_line(void *user, int level, const char *text) {
-  static const char *const names[] = {"error", "warn", "info", "debug"};
-  const process *p = user;
-  if (level > p->log_level) return;
-  struct timespec now;
-  struct tm local;
-  clock_gettime(CLOCK_REALTIME, &now);
-  localtime_r(&now.tv_sec, &local);
-  fprintf(stderr, "%02d:%02d:%02d.%03ld neap %s: %s: %s\n", local.tm_hour, local.tm_min,
-          local.tm_sec, now.tv_nsec / 1000000, p->name,
-          level >= 0 && level <= 3 ? names[level] : "?", text);
-}
 
 static int failed(const process *p) {
   return neap_complain(p->name, "%s", neap_error());
@@ -135,8 +122,8 @@ static int failed(const process *p) {
 static int start(process *p, neap_job_options *job, bool is_server) {
   neap_options options;
   neap_options_init(&options, sizeof options);
-  options.log = log_line;
-  options.user = p;
+  options.log = neap_host_log;
+  options.user = &p->log;
   if (neap_options_env(&options) != NEAP_OK) return failed(p);
   if (!is_server) options.num_threads = 0; /* it computes nothing */
   if (neap_context_create(&options, &p->context) != NEAP_OK) return failed(p);
@@ -171,7 +158,7 @@ static int wait_for_end(process *p, const sigset_t *signals) {
     if (signal > 0) {
       char text[64];
       snprintf(text, sizeof text, "ends: %s", strsignal(signal));
-      log_line(p, NEAP_LOG_INFO, text);
+      neap_host_log(&p->log, NEAP_LOG_INFO, text);
       return 0;
     }
   }
@@ -186,7 +173,8 @@ static void close_all(process *p) {
 
 int neap_command_serve(int argc, char **argv) {
   bool is_server = strcmp(argv[0], "server") == 0;
-  process p = {.name = argv[0], .log_level = NEAP_LOG_WARN};
+  process p = {.name = argv[0], .log = {.level = NEAP_LOG_WARN}};
+  snprintf(p.log.name, sizeof p.log.name, "neap %s", argv[0]);
   int status = read_options(argc, argv, is_server);
   if (status >= 0) return status;
 
@@ -195,8 +183,8 @@ int neap_command_serve(int argc, char **argv) {
                           .role = is_server ? NEAP_ROLE_SERVER : NEAP_ROLE_SCHEDULER};
   neap_job_options_init(&job, sizeof job);
   if (neap_job_options_env(&job, NULL, &place) != NEAP_OK) return failed(&p);
-  p.log_level = place.log_level;
-  log_line(&p, NEAP_LOG_INFO, place.how);
+  p.log.level = place.log_level;
+  neap_host_log(&p.log, NEAP_LOG_INFO, place.how);
 
   sigset_t signals;
   sigemptyset(&signals);

@@ -16,6 +16,21 @@ local REGISTRY_KEY = 'neap.context'
 
 local handle -- neap_context *, once it is made
 
+local LEVELS = { error = C.NEAP_LOG_ERROR, warn = C.NEAP_LOG_WARN, info = C.NEAP_LOG_INFO,
+  debug = C.NEAP_LOG_DEBUG }
+
+--- The log, on standard error: where NEAP_LOG asks for it, and in a process of `neap launch`, which
+-- somebody watches. What it is written by is kept with the context.
+local function open_log(options)
+  local level = LEVELS[os.getenv('NEAP_LOG') or os.getenv('NEAP_ROLE') and 'warn']
+  if not level then return nil end
+  local rank = os.getenv('NEAP_RANK')
+  local ok, lines = pcall(function()
+    return require('neap.host_library').log(options, level, rank and 'neap ' .. rank or 'neap')
+  end)
+  return ok and lines or nil -- without that library there is no log
+end
+
 local function create()
   local registry = debug.getregistry()
   local known = registry[REGISTRY_KEY]
@@ -23,11 +38,12 @@ local function create()
     local options = ffi.new('neap_options')
     C.neap_options_init(options, ffi.sizeof(options))
     raise.check(C.neap_options_env(options)) -- NEAP_ENGINE, NEAP_NUM_THREADS
+    local lines = open_log(options)
     local out = ffi.new('neap_context *[1]')
     raise.check(C.neap_context_create(options, out))
     -- Handles may be closed after their context (neap.h), so the order in which the
     -- collector ends things when the state closes does not matter.
-    known = { context = ffi.gc(out[0], C.neap_context_close), library = C }
+    known = { context = ffi.gc(out[0], C.neap_context_close), library = C, lines = lines }
     registry[REGISTRY_KEY] = known
   end
   handle = known.context

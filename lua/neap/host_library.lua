@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Finds libneap_host, which runs optimizer scripts for servers: it lies where libneap does.
+--- Finds libneap_host, which runs optimizer scripts for servers and writes the log: it lies where
+-- libneap does.
 
 local ffi = require 'ffi'
 local library = require 'neap.ffi'
@@ -33,14 +34,31 @@ end
 
 local loaded
 
---- A table of functions for servers (neap_scripts), and what closes it after them.
----@return ffi.cdata* scripts, fun() close
-function M.open()
+local function declared()
   loaded = loaded or load()
   if not pcall(ffi.typeof, 'neap_host_options') then
     ffi.cdef 'const char *neap_host_declarations(void);'
     ffi.cdef(ffi.string(loaded.neap_host_declarations()))
   end
+  return loaded
+end
+
+--- Lines of the library's log, up to `level`, on standard error.
+---@param options ffi.cdata* neap_options
+---@param level integer neap_log_level
+---@param name string
+---@return ffi.cdata* lines must live as long as the context
+function M.log(options, level, name)
+  local host = declared()
+  local lines = ffi.new('neap_host_lines', level, name)
+  options.log, options.user = host.neap_host_log, lines
+  return lines
+end
+
+--- A table of functions for servers (neap_scripts), and what closes it after them.
+---@return ffi.cdata* scripts, fun() close
+function M.open()
+  declared()
   local host, text = ffi.new('neap_host *[1]'), ffi.new('char[1024]')
   if loaded.neap_host_create(nil, host, text, 1024) ~= 0 then
     raise.raise('%s', ffi.string(text))

@@ -3,6 +3,7 @@
  * in bounded memory, and the next one is none the wiser. */
 #define _GNU_SOURCE
 #include "spec/host/host.h"
+#include <stdbool.h>
 #include "spec/host/hostile.h"
 #include <pthread.h>
 #include <sys/resource.h>
@@ -32,19 +33,25 @@ static void check_good(neap_host *host, neap_context *context) {
   close_opened(&o);
 }
 
+/* Which limit a bomb comes to first, memory or time, depends on the machine. */
+static bool says(const char *error, const char *words) {
+  return strstr(error, words) ||
+         (strstr(words, "needs more than") && strstr(error, "runs for more"));
+}
+
 static void check_refused(neap_host *host, neap_context *context, const char *source,
                           const char *words) {
   double start = seconds();
   opened o = open_source(host, context, source);
   if (!o.status) bind_key(&o, "w");
   double took = seconds() - start;
-  if (o.status != NEAP_EINVAL || !strstr(o.error, words) || took > 2) {
+  if (o.status != NEAP_EINVAL || !says(o.error, words) || took > 2) {
     fprintf(stderr, "%s\n  %s after %.2f s: %s\n  wanted: %s\n", source, neap_status_name(o.status),
             took, o.error, words);
     exit(1);
   }
   if (o.script) { /* it says the same again, and can be told to go */
-    CHECK(bind_key(&o, "v") == NEAP_EINVAL && strstr(o.error, words));
+    CHECK(bind_key(&o, "v") == NEAP_EINVAL && says(o.error, words));
   }
   close_opened(&o);
 }
@@ -92,7 +99,7 @@ static void check_schedules(neap_host *host, neap_context *context) {
   for (size_t i = 0; i < sizeof SCHEDULES / sizeof *SCHEDULES; i++) {
     text t = dump_of(GOOD, strlen(GOOD), NULL, SCHEDULES[i].source);
     opened o = open_dump(host, context, t.bytes, t.size);
-    if (o.status != NEAP_EINVAL || !strstr(o.error, SCHEDULES[i].words)) {
+    if (o.status != NEAP_EINVAL || !says(o.error, SCHEDULES[i].words)) {
       fprintf(stderr, "%s\n  %s\n  wanted: %s\n", SCHEDULES[i].source, o.error, SCHEDULES[i].words);
       exit(1);
     }

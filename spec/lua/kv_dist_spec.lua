@@ -212,16 +212,16 @@ describe('dist_sync', function()
       raises(function() kv:set_gradient_compression { type = '3bit' } end, '2bit', '1bit')
       kv:set_gradient_compression { type = '2bit', threshold = 0.5 }
       local n = kv.num_workers
+      local KEYS = { 'push', 'pushpull', 'large' } -- in one order: each waits for the others
       local shapes = { push = { 5, 3 }, pushpull = { 5, 3 }, large = { 1100, 1000 } }
-      local keys = { 'push', 'pushpull', 'large' } -- workers that wait for pulls need one order
-      for _, key in ipairs(keys) do kv:init(key, nd.zeros(shapes[key])) end
+      for _, key in ipairs(KEYS) do kv:init(key, nd.zeros(shapes[key])) end
       if kv.rank == 0 then kv:set_optimizer(neap.optim.test { rescale_grad = 2 }) end
       kv:barrier()
       local pushes, wanted = { 0, .4, .1, .2, .3, .5 }, { 0, 0, n, n, 2 * n, 3 * n }
       for i = 1, #pushes do
-        for _, key in ipairs(keys) do
-          local value = nd.full(shapes[key], pushes[i])
-          local out = nd.full(shapes[key], -1)
+        for _, key in ipairs(KEYS) do
+          local shape = shapes[key]
+          local value, out = nd.full(shape, pushes[i]), nd.full(shape, -1)
           if key == 'pushpull' then
             kv:pushpull(key, value, out)
           else
@@ -240,6 +240,7 @@ describe('dist_sync', function()
     it('gives the bits of one process with as many devices: ' .. name, function()
       job(3, 2, ([[
         local NAME, STEPS = '%s', 100
+        local SCHEDULED = NAME == 'lamb'
         local kv = neap.kv.create('dist_sync')
         local shapes = { bias = { 5 }, small = { 3, 4 }, split = { 7, 11 } }
         local function first(key)
@@ -252,7 +253,7 @@ describe('dist_sync', function()
         end
         local function optimizer()
           return neap.optim[NAME] { learning_rate = 0.01, wd = 0.1, rescale_grad = 1 / 3,
-            lr_scheduler = neap.lr_scheduler.cosine { max_update = STEPS } }
+            lr_scheduler = SCHEDULED and neap.lr_scheduler.cosine { max_update = STEPS } or false }
         end
         local alone = neap.kv.create 'local'
         for key in pairs(shapes) do
@@ -262,19 +263,24 @@ describe('dist_sync', function()
         if kv.rank == 0 then kv:set_optimizer(optimizer()) end
         kv:barrier()
         alone:set_optimizer(optimizer())
+        local far, near = {}, {}
+        for key, shape in pairs(shapes) do
+          far[key], near[key] = nd.zeros(shape), nd.zeros(shape)
+        end
         for step = 1, STEPS do
-          for key, shape in pairs(shapes) do
+          for key in pairs(shapes) do
             local list = {}
             for rank = 0, kv.num_workers - 1 do list[rank + 1] = gradient(key, step, rank) end
             kv:push(key, list[kv.rank + 1])
+            kv:pull(key, far[key])
             alone:push(key, list)
           end
+          -- Schedules go by the most updates of any key: no key may be a step ahead then.
+          for _, array in pairs(SCHEDULED and far or {}) do array:wait_to_read() end
         end
-        for key, shape in pairs(shapes) do
-          local far, near = nd.zeros(shape), nd.zeros(shape)
-          kv:pull(key, far)
-          alone:pull(key, near)
-          same(near, far, key)
+        for key in pairs(shapes) do
+          alone:pull(key, near[key])
+          same(near[key], far[key], key)
         end
         kv:close()]]):format(name), { NEAP_BIGARRAY_BOUND = '20' })
     end)
@@ -573,6 +579,21 @@ describe('a job without neap launch', function()
     end
     local status, output = processes.run({ [0] = 'mpirun', '--allow-run-as-root', '--oversubscribe',
       '-n', '3', 'luajit', sum() }, environment())
+    assert(status == 0, output)
+    right(output, 3, 1)
+  end)
+
+  it('starts by srun', function()
+    local slurm = dofile(here .. 'slurm.lua')
+    local missing = slurm.missing()
+    if missing then
+      pending(missing)
+      return
+    end
+    local cluster = slurm.start(new_port(), new_port())
+    local status, output = processes.run({ [0] = 'srun', '-n', '3', 'luajit', sum() },
+      environment(cluster.environment))
+    cluster.stop()
     assert(status == 0, output)
     right(output, 3, 1)
   end)

@@ -13,7 +13,7 @@ local wait = require 'posix.sys.wait'
 
 local M = {}
 
-local LIMIT = tonumber(os.getenv "SPEC_LIMIT") or 100 -- seconds that anything may take
+local LIMIT = 100 -- seconds that anything may take
 
 --- The folder of the sources, absolute.
 M.root = (function()

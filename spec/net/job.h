@@ -31,6 +31,7 @@ struct job {
   neap_server *servers[MOST];
   worker workers[MOST];
   void (*body)(worker *w);
+  const char *advertise[MOST]; /* servers: where workers reach them; NULL: where they listen */
 };
 
 static neap_context *job_context(void) {
@@ -53,14 +54,20 @@ static inline void job_options(job *j, int workers, int servers) {
   j->options.timeout = 20;
 }
 
+static inline void job_servers(job *j) {
+  for (int i = 0; i < j->options.num_servers; i++) {
+    j->contexts[i + 1] = job_context();
+    neap_job_options options = j->options;
+    options.advertise_uri = j->advertise[i];
+    OK(neap_server_start(j->contexts[i + 1], &options, &j->servers[i]));
+  }
+}
+
 static inline void job_start(job *j) {
   j->contexts[0] = job_context();
   OK(neap_scheduler_start(j->contexts[0], &j->options, &j->scheduler));
   j->options.root_uri = neap_scheduler_uri(j->scheduler);
-  for (int i = 0; i < j->options.num_servers; i++) {
-    j->contexts[i + 1] = job_context();
-    OK(neap_server_start(j->contexts[i + 1], &j->options, &j->servers[i]));
-  }
+  job_servers(j);
 }
 
 static inline void worker_join(worker *w) {
