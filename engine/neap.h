@@ -712,7 +712,8 @@ NEAP_API int neap_server_command(neap_server *server, double seconds, double *he
 NEAP_API int neap_server_answer(neap_server *server, const char *answer, size_t size);
 
 /* A store of a dist type, as a worker of a job. Waits until the scheduler and all servers are
- * there, at most options.timeout seconds: NEAP_ETIMEOUT then says who is missing. */
+ * there, for about options.timeout seconds: NEAP_ELOST then says that the scheduler cannot be
+ * reached, and why, NEAP_ETIMEOUT that servers are missing. */
 NEAP_API int neap_store_join(neap_context *context, const char *type,
                              const neap_job_options *options, neap_store **out);
 /* Of other stores: 0, 1 and 0. */

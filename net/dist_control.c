@@ -216,9 +216,10 @@ static int make_room(dist_store *store) {
   if (!store->servers) return NEAP_ENOMEM;
   memset(store->servers, 0, servers * sizeof *store->servers);
   store->answers = neap_alloc(store->context, servers * sizeof *store->answers);
-  store->answer_sizes = neap_alloc(store->context, servers * sizeof *store->answer_sizes);
-  if (!store->answers || !store->answer_sizes) return NEAP_ENOMEM;
+  if (!store->answers) return NEAP_ENOMEM;
   memset(store->answers, 0, servers * sizeof *store->answers);
+  store->answer_sizes = neap_alloc(store->context, servers * sizeof *store->answer_sizes);
+  if (!store->answer_sizes) return NEAP_ENOMEM;
   memset(store->answer_sizes, 0, servers * sizeof *store->answer_sizes);
   return NEAP_OK;
 }
@@ -238,7 +239,7 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
       open_peer(store, store->job.root_uri, "the scheduler", incarnation, 1, &store->scheduler));
   NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
-  NEAP_TRY(say_hello(store, until));
+  NEAP_TRY(say_hello(store, until + 1)); /* a scheduler that is away is told of before, and why */
   if (store->job.observer) NEAP_TRY(ask_size(store, until));
   NEAP_TRY(make_room(store));
   NEAP_TRY(find_servers(store, until));

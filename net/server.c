@@ -32,7 +32,7 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 
 /* ---- Messages -------------------------------------------------------------------------------- */
 
-static const char *handle(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
+const char *neap_server_handle(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
   if (neap_server_is_admin(server, rank)) return neap_server_admin(server, rank, in, r);
   switch (in->frame.type) {
   case NEAP_M_PUSH:
@@ -66,6 +66,12 @@ static const char *handle_server(neap_server *server, neap_session *session, nea
   return wrong;
 }
 
+void neap_server_payload_free(neap_server *server, server_payload *payload) {
+  neap_array_close(payload->array);
+  if (payload->block) neap_pool_put(server->context->pool, payload->block, payload->size);
+  neap_free(server->context, payload, sizeof *payload);
+}
+
 static const char *on_message(void *user, neap_session *session, neap_incoming *in) {
   neap_server *server = user;
   neap_reader r;
@@ -75,31 +81,21 @@ static const char *on_message(void *user, neap_session *session, neap_incoming *
     return handle_server(server, session, in, &r);
   pthread_mutex_lock(&server->lock);
   server_worker *worker = neap_session_owner(session);
-  const char *wrong = worker && worker->session == session ? handle(server, worker->rank, in, &r)
-                                                           : "another process took its place";
+  const char *wrong = worker && worker->session == session
+                          ? neap_server_handle(server, worker->rank, in, &r)
+                          : "another process took its place";
   pthread_mutex_unlock(&server->lock);
-  if (payload) {
-    neap_array_close(payload->array);
-    if (payload->block) neap_pool_put(server->context->pool, payload->block, payload->size);
-    neap_free(server->context, payload, sizeof *payload);
-  }
+  if (payload) neap_server_payload_free(server, payload);
   return wrong;
 }
 
 static void on_unplace(void *user, neap_session *session, neap_incoming *in) {
-  neap_server *server = user;
-  server_payload *payload = in->token;
   (void)session;
-  neap_array_close(payload->array);
-  if (payload->block) neap_pool_put(server->context->pool, payload->block, payload->size);
-  neap_free(server->context, payload, sizeof *payload);
+  neap_server_payload_free(user, in->token);
 }
 
-/* Sets payload to memory; or not, and then the payload is dropped, and the message's reply says
- * why.
- */
-static const char *place(neap_server *server, int rank, neap_incoming *in,
-                         server_payload *payload) {
+const char *neap_server_place(neap_server *server, int rank, neap_incoming *in,
+                              server_payload *payload) {
   neap_reader r;
   neap_reader_open(&r, in->meta, in->frame.meta);
   neap_key name;
@@ -133,7 +129,7 @@ static const char *on_place(void *user, neap_session *session, neap_incoming *in
   pthread_mutex_lock(&server->lock);
   server_worker *worker = neap_session_owner(session);
   const char *wrong = worker && worker->session == session
-                          ? place(server, worker->rank, in, payload)
+                          ? neap_server_place(server, worker->rank, in, payload)
                           : "another process took its place";
   pthread_mutex_unlock(&server->lock);
   if (wrong) {

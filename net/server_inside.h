@@ -179,6 +179,13 @@ typedef struct server_payload {
 } server_payload;
 
 /* ---- server.c ---- */
+/* A message of a worker; under the lock. NULL, or what is wrong with it. */
+const char *neap_server_handle(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* A large one begins: sets payload to memory; or not, and then the payload is dropped, and the
+ * message's reply says why. Under the lock. */
+const char *neap_server_place(neap_server *server, int rank, neap_incoming *in,
+                              server_payload *payload);
+void neap_server_payload_free(neap_server *server, server_payload *payload);
 /* The payload's bytes, wherever they are. */
 static inline const void *server_bytes(const neap_incoming *in) {
   return in->payload;

@@ -32,6 +32,7 @@ static int read_sparse(neap_server *server, const neap_array_info *info, uint64_
     int64_t *copy = neap_pool_get(context->pool, ids_bytes);
     if (!values || !copy) {
       if (values) neap_pool_put(context->pool, values, rows * row);
+      if (copy) neap_pool_put(context->pool, copy, ids_bytes);
       neap_array_close(array);
       return NEAP_ENOMEM;
     }

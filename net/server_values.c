@@ -253,8 +253,13 @@ void neap_server_send_array(neap_server *server, int rank, uint64_t request, nea
     no_memory(server, &pull, a);
 }
 
+/* Never 0, as no ids are not all rows. */
+static size_t ids_bytes(int64_t count) {
+  return (size_t)(count ? count : 1) * sizeof(int64_t);
+}
+
 static void free_pull(neap_server *server, server_pull *pull) {
-  neap_free(server->context, pull->ids, (size_t)pull->num_ids * sizeof(int64_t));
+  neap_free(server->context, pull->ids, ids_bytes(pull->num_ids));
   neap_free(server->context, pull, sizeof *pull);
 }
 
@@ -285,6 +290,8 @@ void neap_server_answer_pulls(neap_server *server, server_key *key) {
     if (!pull->next) key->pulls_end = at;
     if (!ready)
       neap_server_reply(server, pull->rank, pull->request, NEAP_ELOST, text, NULL, 0);
+    else if (!server->workers[pull->rank].session)
+      ; /* nobody is there to hear it */
     else if (pull->type == NEAP_M_PULL)
       send_dense(server, key, pull);
     else
@@ -329,7 +336,7 @@ static int read_ids(neap_server *server, const server_key *key, neap_incoming *i
   if (size % sizeof(int64_t) || key->info.ndim == 0 || (size && !in->payload) ||
       count > (size_t)key->info.shape[0])
     return neap_fail(NEAP_EFORMAT, "damaged row ids");
-  int64_t *ids = neap_alloc(server->context, size ? size : sizeof(int64_t));
+  int64_t *ids = neap_alloc(server->context, ids_bytes((int64_t)count));
   if (!ids) return NEAP_ENOMEM;
   pull->ids = ids;
   pull->num_ids = (int64_t)count;

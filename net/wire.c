@@ -61,7 +61,7 @@ const char *neap_frame_read(const uint8_t bytes[NEAP_FRAME_HEADER], neap_frame *
 
 void neap_writer_open(neap_writer *w, void *memory, size_t size) {
   w->start = w->at = memory;
-  w->end = w->start + size;
+  w->end = size ? w->start + size : w->start;
   w->full = false;
 }
 
@@ -127,7 +127,7 @@ void neap_put_info(neap_writer *w, const neap_array_info *info) {
 
 void neap_reader_open(neap_reader *r, const void *memory, size_t size) {
   r->at = memory;
-  r->end = r->at + size;
+  r->end = size ? r->at + size : r->at; /* memory may be NULL */
   r->bad = false;
 }
 
