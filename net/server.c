@@ -291,7 +291,8 @@ static void end_lost_sessions(neap_server *server) {
 
 /* ---- The scheduler --------------------------------------------------------------------------- */
 
-static int make_workers(neap_server *server, int count) {
+int neap_server_make_workers(neap_server *server, int count) {
+  count++; /* the admin */
   size_t size = (size_t)count * sizeof *server->workers;
   server->workers = neap_alloc(server->context, size);
   server->starting = neap_alloc(server->context, (size_t)count * sizeof *server->starting);
@@ -311,7 +312,7 @@ static int make_workers(neap_server *server, int count) {
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
   if ((old && (old->num_workers != roster->num_workers || old->version > roster->version)) ||
-      (!old && make_workers(server, roster->num_workers + 1) != NEAP_OK)) {
+      (!old && neap_server_make_workers(server, roster->num_workers) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;
   }

@@ -196,6 +196,9 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* The part of a message's payload as a dense array like `info`: taken over or copied. */
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out);
+/* What is kept for each worker, once it is known how many there are; and for the
+ * admin behind them. */
+int neap_server_make_workers(neap_server *server, int count);
 static inline bool neap_server_is_admin(const neap_server *server, int rank) {
   return rank == server->roster->num_workers;
 }

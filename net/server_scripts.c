@@ -534,7 +534,7 @@ static const char *numbered(neap_server *server, int rank, neap_incoming *in, ne
   if (number == worker->begun && worker->begun != worker->done) return NULL; /* being done */
   if (number < worker->begun) return "a request out of its order";
   bool command = in->frame.type == NEAP_M_COMMAND;
-  if (worker->session && !neap_session_is_admin(worker->session)) {
+  if (!worker->session || !neap_session_is_admin(worker->session)) {
     neap_server_reply(
         server, rank, in->frame.id, NEAP_EDENIED,
         "this process may not change the optimizer or send commands: the servers want "
