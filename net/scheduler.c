@@ -249,6 +249,22 @@ static int admit_node(neap_scheduler *s, neap_session *session, const registrati
   return NEAP_OK;
 }
 
+/* An admin is told who is there, once, and kept no account of. */
+static const char *on_register_admin(neap_scheduler *s, neap_session *session, uint64_t request) {
+  uint8_t meta[32];
+  neap_writer w;
+  neap_writer_open(&w, meta, sizeof meta);
+  pthread_mutex_lock(&s->lock);
+  neap_put_u32(&w, (uint32_t)s->roster->num_workers);
+  neap_put_u64(&w, ++s->incarnations);
+  roster_message *copy = roster_copy(s);
+  pthread_mutex_unlock(&s->lock);
+  if (!copy) return "no memory";
+  neap_session_reply(session, request, INT32_MAX, NEAP_OK, NULL, meta, neap_writer_size(&w));
+  neap_session_send(session, &copy->message);
+  return NULL;
+}
+
 static const char *on_register(neap_scheduler *s, neap_session *session, neap_incoming *in,
                                neap_reader *r) {
   registration said;
@@ -257,6 +273,8 @@ static const char *on_register(neap_scheduler *s, neap_session *session, neap_in
   said.policy = (int)neap_get_u8(r);
   neap_get_text(r, said.uri, sizeof said.uri);
   if (!neap_reader_done(r) || said.policy > NEAP_LOST_CONTINUE) return "a damaged registration";
+  if (neap_session_hello(session)->role == NEAP_ADMIN)
+    return on_register_admin(s, session, in->frame.id);
   char text[NEAP_HOST_MAX + 128] = "";
   uint8_t meta[32];
   neap_writer w;
