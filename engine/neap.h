@@ -589,6 +589,13 @@ enum neap_lost {
   NEAP_LOST_CONTINUE  /* the others go on without it */
 };
 
+/* What a script is, for logs and for who asks. */
+typedef struct neap_script_text {
+  const char *name, *hash; /* 16 hexadecimal digits of the source */
+  const char *dump;        /* with the settings that it has now */
+  size_t dump_size;
+} neap_script_text;
+
 /* What turns the text of an optimizer script into programs: a server holds no Lua of its own.
  * All functions are called from one thread of the server's, whose stack has 128 MiB, and may
  * take a second; none may end the process, whatever the text holds. Each returns a status and
@@ -603,11 +610,18 @@ typedef struct neap_scripts {
   /* Records the script for a key and a storage type of gradient, and binds the program. */
   int (*bind)(void *user, void *script, const neap_key *key, const neap_array_info *like, int stype,
               char *error, size_t error_size);
-  /* New values of settings, as text of the form that dump has them in. May outdate what is bound:
-   * the caller binds all keys again. */
+  /* New values of settings, as text of the form that dump has them in, or as a whole dump. May
+   * outdate what is bound: the caller binds all keys again. */
   int (*set)(void *user, void *script, const char *settings, size_t length, char *error,
              size_t error_size);
   void (*close)(void *user, void *script);
+  /* Texts that are valid until the script's next call. */
+  int (*describe)(void *user, void *script, neap_script_text *out, char *error, size_t error_size);
+  /* The program that makes states of this script from those of the one that it replaces, given by
+   * its dump: its states and scalars are called old.x and new.x. *out stays NULL where the script
+   * has no migrate, and where both are the same. */
+  int (*migrate)(void *user, void *script, const char *old, size_t length, neap_program **out,
+                 char *error, size_t error_size);
 } neap_scripts;
 
 typedef struct neap_job_options {
@@ -616,15 +630,17 @@ typedef struct neap_job_options {
                          * ipc:///path, inproc://name. Port 0, for the scheduler itself: any */
   int num_workers;
   int num_servers;
-  int rank;               /* of this worker or server; -1: the scheduler gives one */
-  double timeout;         /* seconds without a sign of life until a process counts as dead: 60 */
-  int on_worker_lost;     /* neap_lost; the same for all workers of a job */
-  int64_t bigarray_bound; /* a key of more elements is split over all servers: 1,000,000 */
-  const char *secret;     /* proves to the others that this process is of the job; NULL: none,
-                           * and then addresses must be on this host */
-  const char *listen_uri; /* servers: where it listens; NULL: like root_uri, any port */
-  const char *tls_ca;     /* files, for tls+tcp: certificates to trust, */
-  const char *tls_cert;   /* this side's certificate with its key (servers, scheduler) */
+  int rank;                 /* of this worker or server; -1: the scheduler gives one */
+  double timeout;           /* seconds without a sign of life until a process counts as dead: 60 */
+  int on_worker_lost;       /* neap_lost; the same for all workers of a job */
+  int64_t bigarray_bound;   /* a key of more elements is split over all servers: 1,000,000 */
+  const char *secret;       /* proves to the others that this process is of the job; NULL: none,
+                             * and then addresses must be on this host */
+  const char *admin_secret; /* servers: who does not prove that it knows it, too, may not change
+                             * the optimizer nor send commands; NULL: all of the job may */
+  const char *listen_uri;   /* servers: where it listens; NULL: like root_uri, any port */
+  const char *tls_ca;       /* files, for tls+tcp: certificates to trust, */
+  const char *tls_cert;     /* this side's certificate with its key (servers, scheduler) */
   const neap_scripts *scripts; /* servers; NULL: optimizers are refused */
   int controller;              /* servers: not 0 if neap_server_command() is called; else commands
                                 * are refused */
@@ -662,7 +678,7 @@ typedef struct neap_job_place {
  * be NULL: then nothing of all that is looked at, but only
  *
  *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
- *   NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
+ *   NEAP_ADMIN_SECRET NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
 NEAP_API int neap_job_options_env(neap_job_options *options, const char *const *environment,
                                   neap_job_place *place);
 
@@ -693,7 +709,8 @@ NEAP_API int neap_server_command(neap_server *server, double seconds, double *he
 NEAP_API int neap_server_answer(neap_server *server, const char *answer, size_t size);
 
 /* A store of a dist type, as a worker of a job. Waits until the scheduler and all servers are
- * there, at most options.timeout seconds: NEAP_ETIMEOUT then says who is missing. */
+ * there, for about options.timeout seconds: NEAP_ELOST then says that the scheduler cannot be
+ * reached, and why, NEAP_ETIMEOUT that servers are missing. */
 NEAP_API int neap_store_join(neap_context *context, const char *type,
                              const neap_job_options *options, neap_store **out);
 /* Of other stores: 0, 1 and 0. */
@@ -701,9 +718,14 @@ NEAP_API int neap_store_rank(const neap_store *store);
 NEAP_API int neap_store_num_workers(const neap_store *store);
 NEAP_API int neap_store_num_servers(const neap_store *store);
 /* dist: sends an optimizer (what o:dump() gives) to all servers, and waits until all have checked
- * it and switched to it, or refused: then nothing changed. *version: of the optimizer, from 1. */
+ * it and decided to switch to it, or one has refused: then nothing changed. *version: of the
+ * optimizer, from 1; it only grows. Each key switches between two updates, in step at the same
+ * round on all servers: at the first that this worker's pushes from now on are part of. */
 NEAP_API int neap_store_send_optimizer(neap_store *store, const char *dump, size_t size,
                                        int64_t *version);
+/* dist: back to the optimizer before, in the same way. It goes on with the version, settings and
+ * states that it had when it was replaced. NEAP_EINVAL if there is none: one step back is kept. */
+NEAP_API int neap_store_rollback_optimizer(neap_store *store, int64_t *version);
 /* dist: new settings for the servers' optimizer, as text. Waits like the above. */
 NEAP_API int neap_store_send_settings(neap_store *store, const char *settings, size_t size);
 /* dist: the optimizer the servers have: its dump of `size` bytes, "" for none, and version. Valid

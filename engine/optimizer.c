@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "optimizer_inside.h"
 #include "program.h"
+#include "work_list.h"
 
 #include <string.h>
 
@@ -184,9 +185,7 @@ int neap_opt_get_key(neap_optimizer *optimizer, const neap_key *key, opt_key **o
   return NEAP_OK;
 }
 
-/* ---- Making and binding
- * ------------------------------------------------------------------------
- */
+/* ---- Making and binding -------------------------------------------------------------------- */
 
 int neap_optimizer_create(neap_context *context, const char *name, neap_optimizer **out) {
   if (!context || !name || !out)
@@ -382,10 +381,9 @@ static int base_rate(const neap_optimizer *optimizer, int64_t num_update, double
   return neap_program_value(optimizer->schedule, settings, out);
 }
 
-static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, neap_array *weight,
-                          neap_array *gradient, neap_joint *joint, int priority, neap_work **works,
-                          int *count) {
-  opt_key *entry = neap_keys_find(&optimizer->keys, key);
+static int prepare_locked(neap_optimizer *optimizer, const neap_key *key, opt_key *entry,
+                          neap_array *weight, neap_array *gradient, neap_joint *joint, int priority,
+                          neap_work **works, int *count) {
   const opt_binding *bound = entry ? &entry->bound[gradient->info.stype] : NULL;
   if (!bound || !bound->program)
     return neap_fail(NEAP_EINVAL, "optimizer '%s': not bound", optimizer->name);
@@ -439,7 +437,8 @@ int neap_optimizer_prepare(neap_optimizer *optimizer, const neap_key *key, neap_
                            neap_array *gradient, neap_joint *joint, int priority, neap_work **works,
                            int *count) {
   pthread_mutex_lock(&optimizer->lock);
-  int status = prepare_locked(optimizer, key, weight, gradient, joint, priority, works, count);
+  int status = prepare_locked(optimizer, key, neap_keys_find(&optimizer->keys, key), weight,
+                              gradient, joint, priority, works, count);
   pthread_mutex_unlock(&optimizer->lock);
   return status;
 }
@@ -451,6 +450,73 @@ int neap_optimizer_passes(neap_optimizer *optimizer, const neap_key *key, int st
   int passes = program ? program->plan->num_passes : 0;
   pthread_mutex_unlock(&optimizer->lock);
   return passes;
+}
+
+/* ---- A trial ------------------------------------------------------------------------------- */
+
+enum { TRIAL = 4096 /* elements */ };
+
+/* An array of the same kind, with fewer elements; all 0, or no rows. */
+static int trial_array(neap_optimizer *optimizer, const neap_array_info *like, int stype,
+                       neap_array **out) {
+  neap_array_info info = *like;
+  info.stype = stype;
+  info.size = 1;
+  for (int i = info.ndim - 1; i >= 0; i--) {
+    int64_t most = TRIAL / info.size;
+    if (info.shape[i] > most) info.shape[i] = most;
+    if (info.shape[i] > 0) info.size *= info.shape[i];
+  }
+  for (int i = 0; i < info.ndim; i++)
+    if (info.shape[i] == 0) info.size = 0;
+  NEAP_TRY(neap_array_new(optimizer->context, &info, out));
+  int status = neap_array_fill(*out, 0);
+  if (status != NEAP_OK) neap_array_close(*out);
+  return status;
+}
+
+/* As if it were the first update of a key that has these programs, and nothing else. */
+static int try_locked(neap_optimizer *optimizer, const neap_key *key, opt_key *trial,
+                      neap_array *weight, neap_array *gradient) {
+  neap_work_list list;
+  NEAP_TRY(neap_list_open(&list, optimizer->context, NEAP_UPDATE_WORKS));
+  int64_t num_update = optimizer->num_update;
+  int status =
+      prepare_locked(optimizer, key, trial, weight, gradient, NULL, 0, list.works, &list.count);
+  optimizer->num_update = num_update;
+  return neap_list_close(&list, status);
+}
+
+int neap_optimizer_try(neap_optimizer *optimizer, const neap_key *key, int stype,
+                       const neap_array_info *like) {
+  neap_array *weight = NULL, *gradient = NULL;
+  NEAP_TRY(trial_array(optimizer, like, NEAP_DENSE, &weight));
+  int status = trial_array(optimizer, like, stype, &gradient);
+  if (status != NEAP_OK) {
+    neap_array_close(weight);
+    return status;
+  }
+  pthread_mutex_lock(&optimizer->lock);
+  const opt_key *entry = neap_keys_find(&optimizer->keys, key);
+  opt_key trial = entry ? *entry : (opt_key){.num_states = 0};
+  size_t bytes = (size_t)trial.num_states * sizeof *trial.states;
+  trial.states = neap_alloc(optimizer->context, bytes ? bytes : 1);
+  if (!trial.states) status = NEAP_ENOMEM;
+  for (int i = 0; trial.states && i < trial.num_states; i++)
+    trial.states[i] = (opt_state){entry->states[i].name, NULL};
+  trial.scalar_names = NULL;
+  trial.scalars = NULL;
+  trial.num_scalars = 0;
+  if (status == NEAP_OK) status = try_locked(optimizer, key, &trial, weight, gradient);
+  pthread_mutex_unlock(&optimizer->lock);
+  if (status == NEAP_OK) status = neap_array_wait(weight);
+  for (int i = 0; trial.states && i < trial.num_states; i++)
+    neap_array_close(trial.states[i].array);
+  if (trial.states) neap_free(optimizer->context, trial.states, bytes ? bytes : 1);
+  neap_opt_free_scalars(optimizer->context, &trial);
+  neap_array_close(weight);
+  neap_array_close(gradient);
+  return status;
 }
 
 /* ---- Counts -------------------------------------------------------------------------------- */

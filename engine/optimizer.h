@@ -32,4 +32,15 @@ int neap_optimizer_passes(neap_optimizer *optimizer, const neap_key *key, int st
 /* Drops the key's programs, states and count. */
 void neap_optimizer_forget(neap_optimizer *optimizer, const neap_key *key);
 
+/* Gives `to`, which is bound, what it has in common with `from` for this key, and what `migration`
+ * (NULL: none) makes of the rest: a program whose states and scalars are called old.x and new.x.
+ * `weight` is the stored value. Copies; `from` stays as it is. */
+int neap_optimizer_carry_key(neap_optimizer *from, neap_optimizer *to, const neap_key *key,
+                             neap_array *weight, neap_program *migration);
+
+/* Runs the program that is bound for this key and storage type of gradient once, on small arrays of
+ * its own, and waits. Changes nothing. */
+int neap_optimizer_try(neap_optimizer *optimizer, const neap_key *key, int stype,
+                       const neap_array_info *like);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* optimizer_inside.h - what optimizer.c (settings, programs, updates) and optimizer_state.c (what
- * keys keep from update to update) share; nobody else includes it. */
+ * keys keep from update to update) and optimizer_carry.c (what one hands on to the next) share;
+ * nobody else includes it. */
 #ifndef NEAP_OPTIMIZER_INSIDE_H
 #define NEAP_OPTIMIZER_INSIDE_H
 
@@ -67,5 +68,17 @@ int neap_opt_get_state(neap_context *context, opt_key *entry, const char *name);
 int neap_opt_make_states(const neap_key *key, opt_key *entry, const opt_binding *bound,
                          neap_array *weight);
 int neap_opt_make_scalars(neap_context *context, opt_key *entry, const neap_p_plan *plan);
+
+/* A state as it is before a key's first update. */
+int neap_opt_make_state(const neap_p_array_info *plan, neap_array *weight, neap_array **out);
+/* Puts a copy of a state or of the scalars in place. Under the lock. */
+int neap_opt_restore(neap_optimizer *optimizer, const neap_key *key, const char *name,
+                     neap_array *value);
+/* A state as it is before a key's first update. */
+int neap_opt_make_state(const neap_p_array_info *plan, neap_array *weight, neap_array **out);
+bool neap_opt_same_scalars(const opt_key *entry, const neap_p_plan *plan);
+/* Puts a copy of a state or of the scalars in place. Under the lock. */
+int neap_opt_restore(neap_optimizer *optimizer, const neap_key *key, const char *name,
+                     neap_array *value);
 
 #endif

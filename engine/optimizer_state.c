@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* optimizer_state.c - states and scalars of keys: made, carried over, saved and restored.
+/* optimizer_state.c - states and scalars of keys: made, saved and restored.
  *
  * A state belongs to its key and its name, not to a program: the programs for dense and for
  * row-sparse gradients share it, and a program that replaces another finds it. States are made at
@@ -45,7 +45,7 @@ int neap_opt_get_state(neap_context *context, opt_key *entry, const char *name) 
 /* ---- Making -------------------------------------------------------------------------------- */
 
 /* A state as it is before the key's first update. */
-static int make_state(const neap_p_array_info *plan, neap_array *weight, neap_array **out) {
+int neap_opt_make_state(const neap_p_array_info *plan, neap_array *weight, neap_array **out) {
   const neap_array_info *info = &weight->info;
   int dtype = neap_program_state_dtype(info->dtype);
   if (plan->from_weight && dtype != info->dtype) return neap_astype(weight, dtype, out);
@@ -85,12 +85,12 @@ int neap_opt_make_states(const neap_key *key, opt_key *entry, const opt_binding 
     if (state->array)
       NEAP_TRY(check_restored(key, state->name, state->array, weight));
     else
-      NEAP_TRY(make_state(&plan->states[i], weight, &state->array));
+      NEAP_TRY(neap_opt_make_state(&plan->states[i], weight, &state->array));
   }
   return NEAP_OK;
 }
 
-static bool same_scalars(const opt_key *entry, const neap_p_plan *plan) {
+bool neap_opt_same_scalars(const opt_key *entry, const neap_p_plan *plan) {
   if (entry->num_scalars != plan->num_scalars || (plan->num_scalars && !entry->scalars))
     return false;
   for (int i = 0; i < plan->num_scalars; i++)
@@ -120,7 +120,7 @@ static int carry_scalar(const opt_key *entry, const neap_p_array_info *plan, int
 
 /* A restored array has no names: it is taken as it is if the number of elements is right. */
 int neap_opt_make_scalars(neap_context *context, opt_key *entry, const neap_p_plan *plan) {
-  if (plan->num_scalars == 0 || same_scalars(entry, plan)) return NEAP_OK;
+  if (plan->num_scalars == 0 || neap_opt_same_scalars(entry, plan)) return NEAP_OK;
   opt_key fresh = {.num_scalars = plan->num_scalars};
   int64_t shape[1] = {plan->num_scalars};
   size_t bytes = (size_t)plan->num_scalars * sizeof(char *);
@@ -192,8 +192,8 @@ int neap_optimizer_state(neap_optimizer *optimizer, int index, neap_key *key, co
   return status;
 }
 
-static int restore_locked(neap_optimizer *optimizer, const neap_key *key, const char *name,
-                          neap_array *value) {
+int neap_opt_restore(neap_optimizer *optimizer, const neap_key *key, const char *name,
+                     neap_array *value) {
   neap_context *context = optimizer->context;
   const neap_array_info *info = &value->info;
   opt_key *entry;
@@ -232,61 +232,7 @@ int neap_optimizer_restore(neap_optimizer *optimizer, const neap_key *key, const
   if (value->info.stype != NEAP_DENSE)
     return neap_fail(NEAP_ESTYPE, "neap_optimizer_restore: state '%s' must be dense", name);
   pthread_mutex_lock(&optimizer->lock);
-  int status = restore_locked(optimizer, key, name, value);
+  int status = neap_opt_restore(optimizer, key, name, value);
   pthread_mutex_unlock(&optimizer->lock);
-  return status;
-}
-
-/* ---- From one optimizer to another --------------------------------------------------------- */
-
-/* A key's programs in `to`: what they call their states is what they take over. */
-static bool wants(const opt_key *to, const char *name) {
-  for (int k = 0; k < 2; k++) {
-    const neap_program *program = to->bound[k].program;
-    for (int i = 0; program && i < program->plan->num_states; i++)
-      if (strcmp(program->plan->states[i].name, name) == 0) return true;
-  }
-  return false;
-}
-
-static bool wants_scalars(const opt_key *to, const opt_key *from) {
-  for (int k = 0; k < 2; k++)
-    if (to->bound[k].program && to->bound[k].program->plan->num_scalars &&
-        same_scalars(from, to->bound[k].program->plan))
-      return true;
-  return false;
-}
-
-/* Under both locks. */
-static int carry_key(const neap_key *key, const opt_key *from, neap_optimizer *to) {
-  opt_key *entry = neap_keys_find(&to->keys, key);
-  if (!entry || (!entry->bound[0].program && !entry->bound[1].program)) return NEAP_OK;
-  int wanted = 0, carried = 0;
-  for (int i = 0; i < entry->num_states; i++) wanted += wants(entry, entry->states[i].name);
-  for (int i = 0; i < from->num_states; i++) {
-    if (!from->states[i].array || !wants(entry, from->states[i].name)) continue;
-    NEAP_TRY(restore_locked(to, key, from->states[i].name, from->states[i].array));
-    carried++;
-  }
-  if (from->scalars && wants_scalars(entry, from))
-    NEAP_TRY(restore_locked(to, key, "scalars", from->scalars));
-  if (carried == wanted) entry->count = from->count;
-  return NEAP_OK;
-}
-
-int neap_optimizer_carry_over(neap_optimizer *from, neap_optimizer *to) {
-  if (!from || !to || from == to)
-    return neap_fail(NEAP_EINVAL, "neap_optimizer_carry_over: two optimizers are wanted");
-  if (from->context != to->context)
-    return neap_fail(NEAP_EINVAL, "neap_optimizer_carry_over: optimizers of two contexts");
-  int status = NEAP_OK;
-  pthread_mutex_lock(&from->lock);
-  pthread_mutex_lock(&to->lock);
-  for (int i = 0; status == NEAP_OK && i < from->keys.count; i++)
-    status = carry_key(neap_keys_at(&from->keys, i), neap_keys_value_at(&from->keys, i), to);
-  if (to->num_update < from->num_update) to->num_update = from->num_update;
-  neap_opt_set_lead(to);
-  pthread_mutex_unlock(&to->lock);
-  pthread_mutex_unlock(&from->lock);
   return status;
 }

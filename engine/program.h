@@ -23,6 +23,10 @@ void neap_program_drop_code(neap_program *program);
 /* A place for each pass, or NULL. */
 const neap_native *neap_program_natives(const neap_program *program, int dtype);
 
+/* How many passes it makes over a weight: each but the last ends in sums over all of it. */
+static inline int neap_program_passes(const neap_program *program) {
+  return program->plan->num_passes;
+}
 void neap_program_retain(neap_program *program); /* neap_program_close lets go */
 
 /* A weight that is a part of a larger one, whose other parts are updated elsewhere at the same

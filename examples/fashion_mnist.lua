@@ -152,8 +152,8 @@ end
 local function finish(run, seconds)
   local opts = run.options
   local accuracy = run.history.test[#run.history.test][3]
-  print(('test accuracy %.4f after %d epochs; trained for %.1f s'):format(accuracy, opts.epochs,
-    seconds))
+  print(('test accuracy %.4f after %d epoch%s; trained for %.1f s'):format(accuracy, opts.epochs,
+    opts.epochs == 1 and '' or 's', seconds))
   local weights_path, curves_path = opts.out .. '/weights.safetensors', opts.out .. '/curves.svg'
   attempt(nd.save, weights_path, weights_of(run))
   local made, why = files.write(curves_path, draw(run, accuracy))

@@ -63,8 +63,9 @@ static void on_lost(void *user, int status, const char *text) {
   store->lost = true;
   pthread_cond_broadcast(&store->changed);
   pthread_mutex_unlock(&store->lock);
-  neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
-           neap_status_name(status));
+  if (status != NEAP_ECLOSED) /* by ourselves */
+    neap_log(store->context, NEAP_LOG_ERROR, "worker %d: %s (%s)", rank, text,
+             neap_status_name(status));
 }
 
 static void tick(void *user, double now) {
@@ -215,7 +216,7 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
       open_peer(store, store->job.root_uri, "the scheduler", incarnation, 1, &store->scheduler));
   NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
-  NEAP_TRY(say_hello(store, until));
+  NEAP_TRY(say_hello(store, until + 1)); /* a scheduler that is away is told of before, and why */
   NEAP_TRY(find_servers(store, until));
   return wait_for_servers(store, until);
 }
@@ -419,15 +420,6 @@ static int use_version(dist_store *store, int server, neap_ask *reply, void *arg
   *version = (int64_t)neap_get_u64(&r);
   if (!neap_reader_done(&r)) return neap_fail(NEAP_EFORMAT, "a damaged answer");
   atomic_store(&store->version, *version > INT32_MAX ? INT32_MAX : (int)*version);
-  return NEAP_OK;
-}
-
-int neap_store_send_optimizer(neap_store *base, const char *dump, size_t size, int64_t *version) {
-  dist_store *store = NULL;
-  NEAP_TRY(neap_dist_need(base, "set_optimizer", &store));
-  int64_t is = 0;
-  NEAP_TRY(ask(store, NEAP_M_OPTIMIZER, NULL, dump, size, use_version, &is));
-  *version = is;
   return NEAP_OK;
 }
 

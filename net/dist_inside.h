@@ -3,7 +3,9 @@
  *
  *   store_dist.c     the store type: what calls become on the engine
  *   dist_request.c   keys and their parts, requests about them, flow control
- *   dist_control.c   joining and leaving a job, barriers, optimizers, commands, states
+ *   dist_control.c   joining and leaving a job, barriers, settings, commands, states
+ *   dist_swap.c      sending optimizers, and going back to one
+ *   dist_ask.c      requests that their caller waits for
  *
  * Work on a key becomes operations on the engine, ordered by a small array of the key's own, its
  * order: a push writes it, a pull reads it. So pushes are numbered in the order of the program, a

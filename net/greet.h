@@ -3,7 +3,8 @@
  *
  *   caller    HELLO      version, who it is, a number used once
  *   listener  CHALLENGE  another number used once
- *   caller    PROOF      HMAC-SHA256 over both by the job's secret
+ *   caller    PROOF      HMAC-SHA256 over both by the job's secret; behind it, from who has that,
+ *                        another one by the secret of those who may change the optimizer
  *   listener  WELCOME    the same from its side; or REFUSED, with the reason
  *
  * The secret itself is never sent. A job without one proves by the empty secret, which keeps
@@ -35,7 +36,8 @@ const char *neap_hello_read(neap_reader *r, neap_hello *hello);
 
 /* Numbers that nobody can foretell. */
 int neap_nonce(void *bytes, size_t size);
-/* `side` 'c' or 'l': the caller's or the listener's proof. False if it cannot be computed. */
+/* `side` 'c' or 'l': the caller's or the listener's proof; 'a': the caller's by the admins' secret.
+ * False if it cannot be computed. */
 bool neap_proof(const char *secret, char side, const neap_hello *hello,
                 const uint8_t nonce[NEAP_NONCE], uint8_t proof[NEAP_PROOF]);
 /* Whether they are the same, in a time that does not tell where they differ. */

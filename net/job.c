@@ -48,8 +48,9 @@ int neap_job_check(const neap_job_options *options, int role) {
 
 /* The texts of options, by address. */
 static const char **texts_of(neap_job_options *options, int i) {
-  const char **texts[] = {&options->root_uri, &options->secret,   &options->listen_uri,
-                          &options->tls_ca,   &options->tls_cert, &options->advertise_uri};
+  const char **texts[] = {&options->root_uri,    &options->secret,   &options->listen_uri,
+                          &options->tls_ca,      &options->tls_cert, &options->advertise_uri,
+                          &options->admin_secret};
   return i < (int)(sizeof texts / sizeof *texts) ? texts[i] : NULL;
 }
 

@@ -30,7 +30,7 @@ typedef struct lane {
   neap_hello hello;
   uint8_t nonce[NEAP_NONCE]; /* the listener's */
   neap_message greeting, proof, ping;
-  uint8_t greeting_meta[GREETING], proof_meta[NEAP_PROOF];
+  uint8_t greeting_meta[GREETING], proof_meta[2 * NEAP_PROOF];
   bool pinging;
   double heard, pinged;
   uint64_t received; /* as of `heard` */
@@ -275,9 +275,12 @@ static const char *answer_challenge(lane *l, neap_reader *r) {
   const uint8_t *nonce = neap_get_bytes(r, NEAP_NONCE);
   if (!neap_reader_done(r)) return "a damaged greeting";
   memcpy(l->nonce, nonce, NEAP_NONCE);
-  if (!neap_proof(l->peer->options.job->secret, 'c', &l->hello, l->nonce, l->proof_meta))
+  const char *admin = l->peer->options.job->admin_secret;
+  if (!neap_proof(l->peer->options.job->secret, 'c', &l->hello, l->nonce, l->proof_meta) ||
+      (admin && !neap_proof(admin, 'a', &l->hello, l->nonce, l->proof_meta + NEAP_PROOF)))
     return "no proof can be computed";
-  small(&l->proof, NEAP_M_PROOF, l->proof_meta, NEAP_PROOF, ignore, l);
+  size_t size = admin ? 2 * NEAP_PROOF : NEAP_PROOF;
+  small(&l->proof, NEAP_M_PROOF, l->proof_meta, size, ignore, l);
   neap_link_send(l->link, &l->proof);
   return NULL;
 }
@@ -362,7 +365,7 @@ static void lane_unplace(void *user, neap_incoming *in) {
 
 static const char *reply(neap_peer *peer, neap_incoming *in, neap_reader *r) {
   int status = (int)neap_get_u32(r);
-  char text[NEAP_META_MAX / 2 + 1]; /* tracebacks may be long */
+  char text[NEAP_TEXT_MAX];
   neap_get_text(r, text, sizeof text);
   if (r->bad || status < NEAP_OK || status >= NEAP_NUM_STATUS) return "a damaged reply";
   pthread_mutex_lock(&peer->lock);

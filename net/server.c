@@ -260,10 +260,17 @@ static void end_lost_sessions(neap_server *server) {
 
 /* ---- The scheduler --------------------------------------------------------------------------- */
 
-static int make_workers(neap_server *server, int count) {
+int neap_server_make_workers(neap_server *server, int count) {
   size_t size = (size_t)count * sizeof *server->workers;
   server->workers = neap_alloc(server->context, size);
-  if (!server->workers) return NEAP_ENOMEM;
+  server->starting = neap_alloc(server->context, (size_t)count * sizeof *server->starting);
+  if (!server->workers || !server->starting) {
+    neap_free(server->context, server->workers, size);
+    neap_free(server->context, server->starting, (size_t)count * sizeof *server->starting);
+    server->workers = NULL;
+    server->starting = NULL;
+    return NEAP_ENOMEM;
+  }
   memset(server->workers, 0, size);
   for (int i = 0; i < count; i++) server->workers[i].rank = i;
   return NEAP_OK;
@@ -273,7 +280,7 @@ static int make_workers(neap_server *server, int count) {
 static void take_roster(neap_server *server, neap_roster *roster) {
   neap_roster *old = server->roster;
   if ((old && (old->num_workers != roster->num_workers || old->version > roster->version)) ||
-      (!old && make_workers(server, roster->num_workers) != NEAP_OK)) {
+      (!old && neap_server_make_workers(server, roster->num_workers) != NEAP_OK)) {
     neap_roster_close(server->context, roster);
     return;
   }
@@ -509,6 +516,8 @@ void neap_server_close(neap_server *server) {
       neap_free(context, server->workers[i].text, server->workers[i].text_size);
     neap_free(context, server->workers,
               (size_t)server->roster->num_workers * sizeof *server->workers);
+    neap_free(context, server->starting,
+              (size_t)server->roster->num_workers * sizeof *server->starting);
   }
   neap_joints_close(server);
   neap_split_close(server);

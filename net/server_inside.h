@@ -5,7 +5,8 @@
  *   server_keys.c     keys, their clocks, pushes and rounds
  *   server_read.c     what INIT and PUSH bring
  *   server_values.c   what goes out: values, rows
- *   server_scripts.c  the thread that turns scripts into programs; optimizers, commands
+ *   server_scripts.c  the thread that turns scripts into programs; settings, commands
+ *   server_swap.c     how one optimizer takes the place of another
  *   server_states.c   states of optimizers, both ways; what is going on
  *   server_split.c    keys whose parts lie on several servers: one decides for all what is next
  *   server_joint.c    and adds up sums that go over all parts
@@ -79,8 +80,18 @@ typedef struct server_pull {
   int64_t num_ids;
 } server_pull;
 
-/* What the home of a split key knows of its parts; server_split.c. */
+/* What the home of a split key knows of its parts; and a START that waits. server_split.c. */
 typedef struct neap_split neap_split;
+typedef struct split_start split_start;
+
+/* From a round on, a key is updated by another optimizer. */
+typedef struct server_turn {
+  struct server_turn *next;
+  uint64_t round;
+  neap_optimizer *optimizer; /* held */
+  neap_program *migration;   /* held; may be NULL */
+  bool restored;             /* it has its states already */
+} server_turn;
 
 typedef struct server_key {
   const neap_key *key;         /* the table's */
@@ -90,13 +101,17 @@ typedef struct server_key {
   server_value *value;
   server_pull *pulls, **pulls_end;
   uint64_t updates;
+  neap_optimizer *optimizer; /* that makes the next update, unless a turn comes; held */
+  server_turn *turns;        /* in the order of their rounds */
+  uint64_t limit;            /* while server->held: no more updates than these */
   /* Of a key that is split: its parts lie on `parts` servers from `home` on. */
   uint64_t life; /* as `birth`, and the same on all servers */
   int home, parts, index;
   uint64_t joint_updates;
-  uint64_t haves, starts; /* HAVEs told to the home, STARTs heard of it */
-  neap_split *split;      /* at its home */
-  char *unbound[2];       /* why no program is bound, by storage type of gradients */
+  uint64_t haves, starts;              /* HAVEs told to the home, STARTs heard of it */
+  neap_split *split;                   /* at its home */
+  split_start *started, **started_end; /* STARTs that have to wait */
+  char *unbound[2];                    /* why no program is bound, by storage type of gradients */
   server_clock clocks[];
 } server_key;
 
@@ -149,9 +164,11 @@ struct neap_server {
   neap_keys keys; /* -> server_key */
   uint64_t births;
   server_worker *workers; /* num_workers */
+  server_push **starting; /* num_workers; those of the update that is being started */
   server_wait *waits;
-  neap_optimizer *optimizer;
-  int64_t version;
+  neap_optimizer *optimizer; /* the newest: new keys begin with it, and old ones come to it */
+  int64_t version;           /* its */
+  bool held;                 /* an exchange is being decided: see key->limit */
 };
 
 /* Memory that a large message is received into. */
@@ -179,6 +196,8 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* The part of a message's payload as a dense array like `info`: taken over or copied. */
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out);
+/* What is kept for each worker, once it is known how many there are. */
+int neap_server_make_workers(neap_server *server, int count);
 /* Whether rounds wait for this worker. Under the lock. */
 bool neap_server_counts(const neap_server *server, int rank);
 /* The worker of this state blocks those who wait: a text for them; NULL if it does not. */
@@ -276,6 +295,17 @@ const char *neap_server_sum(neap_server *server, neap_session *session, neap_inc
                             neap_reader *r);
 void neap_joints_lost(neap_server *server, const char *text);
 void neap_joints_forget(neap_server *server, const server_key *key);
+
+/* ---- server_swap.c: under the lock ---- */
+/* Whether the key's next update may start. */
+static inline bool neap_server_may_start(const neap_server *server, const server_key *key) {
+  return !server->held || key->updates < key->limit;
+}
+/* Before an update of the key: takes the turns that have come. */
+void neap_swap_key(neap_server *server, server_key *key);
+/* For a new key, and for one that ends. */
+void neap_swap_begin(neap_server *server, server_key *key);
+void neap_swap_forget(neap_server *server, server_key *key);
 
 /* ---- server_scripts.c ---- */
 /* A reply with a number and a payload. Under the lock. */

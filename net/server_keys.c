@@ -132,6 +132,7 @@ static int make_key(neap_server *server, const neap_init_head *head, neap_array 
   key->home = head->home;
   key->parts = head->parts;
   key->index = head->index;
+  key->started_end = &key->started;
   key->pulls_end = &key->pulls;
   int status = neap_split_open(server, key);
   if (status == NEAP_OK) status = neap_server_value_new(server, value, &key->value);
@@ -148,6 +149,7 @@ static int make_key(neap_server *server, const neap_init_head *head, neap_array 
     return status;
   }
   key->key = neap_keys_at(&server->keys, server->keys.count - 1);
+  neap_swap_begin(server, key);
   *out = key;
   return NEAP_OK;
 }
@@ -219,7 +221,7 @@ static void drop_key(neap_server *server, server_key *key) {
   neap_server_drop_pulls(server, key, -1, NEAP_EKEY, "pull: the key was deleted");
   neap_joints_forget(server, key);
   neap_split_drop(server, key);
-  if (server->optimizer) neap_optimizer_forget(server->optimizer, key->key);
+  neap_swap_forget(server, key);
   for (int i = 0; i < 2; i++)
     if (key->unbound[i]) neap_free(server->context, key->unbound[i], strlen(key->unbound[i]) + 1);
   neap_server_value_drop(key->value);
@@ -319,13 +321,13 @@ static int own_value(update *u, int stype, bool keep, server_value **out) {
 
 /* Whether an update by such a gradient needs sums from other servers. */
 static bool is_joint(neap_server *server, const server_key *key, int stype) {
-  return key->parts > 1 && server->optimizer &&
-         neap_optimizer_passes(server->optimizer, key->key, stype) > 1;
+  return key->parts > 1 && key->optimizer &&
+         neap_optimizer_passes(key->optimizer, key->key, stype) > 1;
 }
 
 /* As stores of one process do it, so that the same bits come out. */
 static int make_update(update *u, server_value **value) {
-  neap_optimizer *optimizer = u->server->optimizer;
+  neap_optimizer *optimizer = u->key->optimizer;
   int stype = neap_array_get_info(u->arrays[0])->stype;
   if (!optimizer) {
     int to = u->key->info.stype == NEAP_DENSE ? NEAP_DENSE : stype;
@@ -411,8 +413,9 @@ static void reply_push(neap_server *server, int rank, server_push *push, int sta
 
 /* Starts one update by the oldest pushes of these ranks. */
 static void start(neap_server *server, server_key *key, const int *ranks, int count) {
-  server_push *pushes[NEAP_NODES_MAX];
+  server_push **pushes = server->starting; /* memory for one of each worker */
   for (int i = 0; i < count; i++) pushes[i] = take_push(&key->clocks[ranks[i]]);
+  neap_swap_key(server, key);
   int status = run_update(server, key, pushes, count);
   key->updates++;
   if (status != NEAP_OK)
@@ -438,11 +441,25 @@ static int next_round(const neap_server *server, const server_key *key, int *ran
 
 static void start_rounds(neap_server *server, server_key *key) {
   int ranks[NEAP_NODES_MAX], count;
-  while ((count = next_round(server, key, ranks)) > 0) start(server, key, ranks, count);
+  while (neap_server_may_start(server, key) && (count = next_round(server, key, ranks)) > 0)
+    start(server, key, ranks, count);
+}
+
+/* Out of step: a push is an update by itself, unless updates are held back just then. */
+static void start_alone(neap_server *server, server_key *key, int rank) {
+  while (neap_server_may_start(server, key) && key->clocks[rank].first)
+    start(server, key, &rank, 1);
+}
+
+static void start_waiting(neap_server *server, server_key *key) {
+  for (int rank = 0; rank < server->roster->num_workers; rank++) start_alone(server, key, rank);
 }
 
 void neap_server_start_update(neap_server *server, server_key *key, const int *ranks, int count) {
-  start(server, key, ranks, count);
+  int there[NEAP_NODES_MAX], num = 0;
+  for (int i = 0; i < count; i++)
+    if (key->clocks[ranks[i]].first) there[num++] = ranks[i];
+  if (num > 0) start(server, key, there, num);
 }
 
 void neap_server_drop_pushes(neap_server *server, server_key *key, int rank, uint64_t keep,
@@ -508,7 +525,9 @@ static int check_ahead(neap_server *server, const server_key *key, int rank, uin
   return NEAP_OK;
 }
 
-/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. */
+/* A push that is new is accepted: its reply says that it will be applied, and its array is ours. In
+ * step it is answered at once; out of step when its update starts, which is soon, so that whoever
+ * meets others at a barrier sees their pushes. */
 static int accept_push(neap_server *server, int rank, neap_incoming *in, const neap_push_head *head,
                        server_key *key) {
   neap_array *array = NULL;
@@ -526,20 +545,17 @@ static int accept_push(neap_server *server, int rank, neap_incoming *in, const n
                         .codec = head->codec,
                         .threshold = (float)head->threshold,
                         .bytes = (size_t)in->frame.total};
-  /* Out of step an update follows soon, also where another server has to say so. The reply then
-   * comes after its start, since what was replied to is to be seen by all after a barrier. */
-  bool at_start = server->async && key->parts > 1;
   bool ahead = clock->first && clock->bytes + push->bytes > AHEAD;
   *(clock->last ? &clock->last->next : &clock->first) = push;
   clock->last = push;
   clock->bytes += push->bytes;
   clock->accepted = head->clock;
-  if (!at_start && (!ahead || server->workers[rank].hurried))
+  if (!server->async && (!ahead || server->workers[rank].hurried))
     reply_push(server, rank, push, NEAP_OK, NULL);
   if (key->parts > 1)
     neap_split_accepted(server, key, rank);
   else if (server->async)
-    start(server, key, &rank, 1);
+    start_alone(server, key, rank);
   else
     start_rounds(server, key);
   return NEAP_OK;
@@ -601,7 +617,9 @@ void neap_server_recheck(neap_server *server) {
     server_key *key = neap_keys_value_at(&server->keys, i);
     if (key->parts > 1)
       neap_split_recheck(server, key);
-    else if (!server->async)
+    else if (server->async)
+      start_waiting(server, key);
+    else
       start_rounds(server, key);
     neap_server_answer_pulls(server, key);
   }

@@ -4,49 +4,26 @@
  * What runs a script takes time and a large stack, so it has a thread of its own, which takes jobs
  * from a queue. Only that thread calls options.scripts. It works on copies, without server->lock,
  * and puts the result in place under it: between two updates of each key, since those are queued
- * under the same lock.
+ * under the same lock. How optimizers come in is told in server_swap.c.
  *
  * A worker numbers its control requests. One that comes a second time is not done again: its reply
  * is the one that was kept. */
-#include "server_inside.h"
+#include "server_jobs.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { STACK = 128 << 20, ERROR = 4096 };
+enum { STACK = 128 << 20, ERROR = NEAP_SCRIPT_ERROR };
 
-typedef struct job {
-  struct job *next;
-  int type; /* of the message; NEAP_M_INIT: bind a new key */
-  int rank;
-  uint64_t request, number;
-  double head;    /* COMMAND */
-  uint64_t birth; /* NEAP_M_INIT */
-  neap_key key;   /* its text is `bytes` */
-  size_t size;
-  char bytes[]; /* ended by a zero byte that size does not count */
-} job;
+#define SETTINGS_WAIT 1.0 /* seconds */
 
-struct neap_server_scripts {
-  pthread_t thread;
-  bool started, closing;
-  pthread_cond_t wake;
-  job *jobs, **jobs_end;         /* for the thread */
-  job *commands, **commands_end; /* for the host's controller */
-  pthread_cond_t command;
-  /* The thread's own; `dump` under server->lock. */
-  void *script;
-  char *dump;
-  size_t dump_size;
-};
-
-static void free_job(neap_server *server, job *j) {
+static void free_job(neap_server *server, server_job *j) {
   neap_free(server->context, j, sizeof *j + j->size + 1);
 }
 
-static job *make_job(neap_server *server, int type, int rank, uint64_t request, const void *bytes,
-                     size_t size) {
-  job *j = neap_alloc(server->context, sizeof *j + size + 1);
+static server_job *make_job(neap_server *server, int type, int rank, uint64_t request,
+                            const void *bytes, size_t size) {
+  server_job *j = neap_alloc(server->context, sizeof *j + size + 1);
   if (!j) return NULL;
   memset(j, 0, sizeof *j);
   j->type = type;
@@ -112,7 +89,8 @@ static void reply_kept(neap_server *server, int rank, uint64_t request) {
 }
 
 /* Keeps and sends the reply to a numbered request. */
-static void finish(neap_server *server, const job *j, int status, const char *text, size_t size) {
+void neap_job_finish(neap_server *server, const server_job *j, int status, int64_t number,
+                     const char *text, size_t size) {
   server_worker *worker = &server->workers[j->rank];
   if (worker->begun != j->number) return; /* of an earlier process of this rank */
   neap_free(server->context, worker->text, worker->text_size);
@@ -123,7 +101,7 @@ static void finish(neap_server *server, const job *j, int status, const char *te
     worker->text[size] = 0;
   }
   worker->status = status;
-  worker->version = server->version;
+  worker->version = number;
   worker->done = j->number;
   reply_kept(server, j->rank, j->request);
 }
@@ -155,9 +133,11 @@ static void copy_binding(const server_key *key, binding *b) {
 
 /* Records the script for both kinds of gradient. The status is that of the key's own kind; what is
  * wrong with the other matters only when such a gradient comes. */
-static int bind_both(neap_server *server, void *script, neap_optimizer *optimizer, binding *b,
+static int bind_both(neap_server *server, const server_script *to, bool tried, binding *b,
                      char *error, size_t size) {
   const neap_scripts *scripts = server->options.scripts;
+  void *script = to->script;
+  neap_optimizer *optimizer = to->optimizer;
   int result = NEAP_OK;
   for (int stype = 0; stype < 2; stype++) {
     char text[ERROR] = "";
@@ -166,6 +146,10 @@ static int bind_both(neap_server *server, void *script, neap_optimizer *optimize
     if (status == NEAP_OK && !neap_optimizer_bound(optimizer, &b->key, stype)) {
       status = NEAP_EFAILED;
       snprintf(text, sizeof text, "no program came out of the script");
+    }
+    if (status == NEAP_OK && tried) {
+      status = neap_optimizer_try(optimizer, &b->key, stype, &b->whole);
+      if (status != NEAP_OK) snprintf(text, sizeof text, "a trial failed: %s", neap_error());
     }
     int passes = status == NEAP_OK ? neap_optimizer_passes(optimizer, &b->key, stype) : 0;
     if (b->parts > 1 && passes > NEAP_PROGRAM_PASSES) {
@@ -213,13 +197,12 @@ static bool next_binding(neap_server *server, uint64_t *birth, binding *b) {
   return found;
 }
 
-/* The errors of bindings, by birth, until they are put in place. */
-typedef struct kept_errors {
-  struct kept_errors *next;
+struct kept_errors {
+  kept_errors *next;
   binding b;
-} kept_errors;
+};
 
-static void place_errors(neap_server *server, kept_errors *kept, bool place) {
+void neap_scripts_place(neap_server *server, kept_errors *kept, bool place) {
   while (kept) {
     kept_errors *k = kept;
     kept = k->next;
@@ -230,112 +213,108 @@ static void place_errors(neap_server *server, kept_errors *kept, bool place) {
   }
 }
 
-/* Binds every key there is, and returns with the lock held when none is left. */
-static int bind_all(neap_server *server, void *script, neap_optimizer *optimizer,
-                    kept_errors **kept, char *error, size_t size) {
-  uint64_t birth = 0;
+int neap_scripts_bind_all(neap_server *server, const server_script *script, bool tried,
+                          uint64_t *birth, kept_errors **kept, char *error, size_t size) {
   for (;;) {
     kept_errors *k = neap_alloc(server->context, sizeof *k);
-    if (!k) {
-      snprintf(error, size, "no memory");
-      pthread_mutex_lock(&server->lock);
-      return NEAP_ENOMEM;
-    }
-    int status = NEAP_OK;
-    bool any = next_binding(server, &birth, &k->b);
+    int status = k ? NEAP_OK : NEAP_ENOMEM;
+    bool any = k && next_binding(server, birth, &k->b);
     if (any) {
-      status = bind_both(server, script, optimizer, &k->b, error, size);
+      status = bind_both(server, script, tried, &k->b, error, size);
       k->next = *kept;
       *kept = k;
-    } else {
+    } else if (k) {
       neap_free(server->context, k, sizeof *k);
+    } else {
+      snprintf(error, size, "no memory");
     }
     if (any && status == NEAP_OK) continue;
     pthread_mutex_lock(&server->lock);
-    if (status != NEAP_OK || birth == server->births || server->keys.count == 0) return status;
+    if (status != NEAP_OK || server->keys.count == 0) return status;
     const server_key *last = neap_keys_value_at(&server->keys, server->keys.count - 1);
-    if (last->birth <= birth) return status;
+    if (last->birth <= *birth) return status;
     pthread_mutex_unlock(&server->lock);
   }
 }
 
-/* ---- Jobs (on the scripts' thread) ----------------------------------------------------------- */
+/* ---- Scripts (on their thread) --------------------------------------------------------------- */
 
-static int set_dump(neap_server *server, const job *j) {
-  neap_server_scripts *s = server->scripts;
-  char *dump = neap_alloc(server->context, j->size + 1);
-  if (!dump) return NEAP_ENOMEM;
-  memcpy(dump, j->bytes, j->size + 1);
-  neap_free(server->context, s->dump, s->dump_size);
-  s->dump = dump;
-  s->dump_size = j->size + 1;
-  return NEAP_OK;
-}
-
-/* Under the lock: the new optimizer takes the old one's place; nothing changes on failure. */
-static int exchange(neap_server *server, const job *j, void *script, neap_optimizer *optimizer,
-                    void **old_script, neap_optimizer **old) {
-  if (server->optimizer) NEAP_TRY(neap_optimizer_carry_over(server->optimizer, optimizer));
-  NEAP_TRY(set_dump(server, j));
-  *old_script = server->scripts->script;
-  *old = server->optimizer;
-  server->scripts->script = script;
-  server->optimizer = optimizer;
-  server->version++;
-  return NEAP_OK;
-}
-
-static void run_optimizer(neap_server *server, job *j) {
+int neap_scripts_describe(neap_server *server, server_script *script, char *error, size_t size) {
   const neap_scripts *scripts = server->options.scripts;
-  char error[ERROR] = "";
-  void *script = NULL;
-  neap_optimizer *optimizer = NULL;
-  kept_errors *kept = NULL;
-  int status = scripts->open(scripts->user, server->context, j->bytes, j->size, &script, &optimizer,
-                             error, sizeof error);
-  if (status == NEAP_OK)
-    status = bind_all(server, script, optimizer, &kept, error, sizeof error);
-  else
-    pthread_mutex_lock(&server->lock);
-  void *old_script = script;
-  neap_optimizer *old = optimizer;
-  if (status == NEAP_OK) {
-    status = exchange(server, j, script, optimizer, &old_script, &old);
-    if (status != NEAP_OK) snprintf(error, sizeof error, "%s", neap_error());
+  neap_script_text text;
+  int status = scripts->describe(scripts->user, script->script, &text, error, size);
+  char *dump = status == NEAP_OK ? neap_alloc(server->context, text.dump_size + 1) : NULL;
+  if (status != NEAP_OK) return status;
+  if (!dump) {
+    snprintf(error, size, "no memory");
+    return NEAP_ENOMEM;
   }
-  place_errors(server, kept, status == NEAP_OK);
-  if (status == NEAP_OK)
-    neap_log(server->context, NEAP_LOG_INFO, "server %d: optimizer, version %lld, from worker %d",
-             server->rank, (long long)server->version, j->rank);
-  else
-    neap_log(server->context, NEAP_LOG_WARN, "server %d: refused an optimizer of worker %d: %s",
-             server->rank, j->rank, error);
-  finish(server, j, status, status ? error : "", status ? strlen(error) : 0);
+  memcpy(dump, text.dump, text.dump_size);
+  dump[text.dump_size] = 0;
+  pthread_mutex_lock(&server->lock);
+  char *old = script->dump;
+  size_t old_size = script->dump_size;
+  script->dump = dump;
+  script->dump_size = text.dump_size + 1;
+  snprintf(script->name, sizeof script->name, "%s", text.name);
+  snprintf(script->hash, sizeof script->hash, "%s", text.hash);
   pthread_mutex_unlock(&server->lock);
-  if (old_script) scripts->close(scripts->user, old_script);
-  neap_optimizer_close(old);
+  neap_free(server->context, old, old_size);
+  return NEAP_OK;
 }
 
-static void run_settings(neap_server *server, job *j) {
+void neap_scripts_end(neap_server *server, server_script *script) {
   const neap_scripts *scripts = server->options.scripts;
-  neap_server_scripts *s = server->scripts;
+  if (script->script) scripts->close(scripts->user, script->script);
+  neap_optimizer_close(script->optimizer);
+  neap_program_close(script->migration);
+  neap_free(server->context, script->dump, script->dump_size);
+  *script = (server_script){0};
+}
+
+/* Sets settings, and binds what they outdate. */
+static int set_settings(neap_server *server, const char *bytes, size_t size, kept_errors **kept,
+                        char *error, size_t error_size) {
+  const neap_scripts *scripts = server->options.scripts;
+  server_script *is = &server->scripts->current;
+  uint64_t birth = 0;
+  NEAP_TRY(scripts->set(scripts->user, is->script, bytes, size, error, error_size));
+  int status = neap_scripts_bind_all(server, is, false, &birth, kept, error, error_size);
+  pthread_mutex_unlock(&server->lock);
+  return status;
+}
+
+/* The old settings again: as part of its dump they are what set() takes. */
+static void unset_settings(neap_server *server, const char *old, size_t size) {
+  char error[ERROR];
+  kept_errors *kept = NULL;
+  int status = set_settings(server, old, size, &kept, error, sizeof error);
+  pthread_mutex_lock(&server->lock);
+  neap_scripts_place(server, kept, false);
+  pthread_mutex_unlock(&server->lock);
+  if (status != NEAP_OK)
+    neap_log(server->context, NEAP_LOG_ERROR, "server %d: settings were not restored: %s",
+             server->rank, error);
+}
+
+static void run_settings(neap_server *server, server_job *j) {
+  server_script *is = &server->scripts->current;
   char error[ERROR] = "set_hyper: the servers have no optimizer: set_optimizer first";
   kept_errors *kept = NULL;
   int status = NEAP_EINVAL;
-  if (s->script) {
+  if (is->script) {
     error[0] = 0;
-    status = scripts->set(scripts->user, s->script, j->bytes, j->size, error, sizeof error);
+    status = set_settings(server, j->bytes, j->size, &kept, error, sizeof error);
+    if (status != NEAP_OK) unset_settings(server, is->dump, is->dump_size - 1);
+    if (status == NEAP_OK) status = neap_scripts_describe(server, is, error, sizeof error);
   }
-  if (status == NEAP_OK)
-    status = bind_all(server, s->script, server->optimizer, &kept, error, sizeof error);
-  else
-    pthread_mutex_lock(&server->lock);
-  place_errors(server, kept, status == NEAP_OK);
-  finish(server, j, status, status ? error : "", status ? strlen(error) : 0);
+  pthread_mutex_lock(&server->lock);
+  neap_scripts_place(server, kept, status == NEAP_OK);
+  neap_job_finish(server, j, status, server->version, error, status ? strlen(error) : 0);
   pthread_mutex_unlock(&server->lock);
 }
 
-static void run_bind(neap_server *server, job *j) {
+static void run_bind(neap_server *server, server_job *j) {
   binding b;
   char error[ERROR];
   pthread_mutex_lock(&server->lock);
@@ -344,7 +323,7 @@ static void run_bind(neap_server *server, job *j) {
   if (there) copy_binding(key, &b);
   pthread_mutex_unlock(&server->lock);
   if (!there) return;
-  (void)bind_both(server, server->scripts->script, server->optimizer, &b, error, sizeof error);
+  (void)bind_both(server, &server->scripts->current, false, &b, error, sizeof error);
   pthread_mutex_lock(&server->lock);
   key = neap_keys_find(&server->keys, &j->key);
   if (key && key->birth == j->birth) {
@@ -355,26 +334,80 @@ static void run_bind(neap_server *server, job *j) {
   free_errors(server, &b);
 }
 
+/* Whether settings may change now. In step they do for whole rounds: those that their sender has
+ * pushed to come first, unless the others take long. */
+static bool settled(const neap_server *server, const server_job *j) {
+  if (server->async || neap_now() - j->since > SETTINGS_WAIT) return true;
+  for (int i = 0; i < server->keys.count; i++) {
+    const server_key *key = neap_keys_value_at(&server->keys, i);
+    if (key->clocks[j->rank].first) return false;
+  }
+  return true;
+}
+
+/* Whether a job has its turn: while an optimizer is on its way in, other changes wait. */
+static bool may_run(const neap_server *server, const server_job *j) {
+  switch (j->type) {
+  case NEAP_M_OPTIMIZER:
+  case NEAP_M_ROLLBACK:
+    return !server->scripts->swap;
+  case NEAP_M_SETTINGS:
+    return !server->scripts->swap && settled(server, j);
+  default:
+    return true;
+  }
+}
+
+/* The oldest job that may run, out of the queue; NULL: none. */
+static server_job *next_job(neap_server *server) {
+  neap_server_scripts *s = server->scripts;
+  for (server_job **at = &s->jobs; *at; at = &(*at)->next) {
+    server_job *j = *at;
+    if (!may_run(server, j)) continue;
+    *at = j->next;
+    if (s->jobs_end == &j->next) s->jobs_end = at;
+    return j;
+  }
+  return NULL;
+}
+
+static void run_job(neap_server *server, server_job *j) {
+  switch (j->type) {
+  case NEAP_M_OPTIMIZER:
+  case NEAP_M_ROLLBACK:
+    neap_swap_prepare(server, j);
+    break;
+  case NEAP_M_ARM:
+    neap_swap_arm(server, j);
+    break;
+  case NEAP_M_SWITCH:
+    neap_swap_decide(server, j);
+    break;
+  case NEAP_M_SETTINGS:
+    run_settings(server, j);
+    break;
+  default:
+    run_bind(server, j);
+  }
+}
+
 static void *run(void *arg) {
   neap_server *server = arg;
   neap_server_scripts *s = server->scripts;
   pthread_mutex_lock(&server->lock);
   while (!s->closing) {
-    job *j = s->jobs;
-    if (!j) {
-      pthread_cond_wait(&s->wake, &server->lock);
+    bool overdue = s->swap && neap_swap_overdue(server);
+    server_job *j = overdue ? NULL : next_job(server);
+    if (!j && !overdue) {
+      /* What jobs that may not run yet wait for comes about without a signal. */
+      (void)neap_cond_wait(&s->wake, &server->lock, s->jobs || s->swap ? neap_now() + 0.005 : -1);
       continue;
     }
-    s->jobs = j->next;
-    if (!s->jobs) s->jobs_end = &s->jobs;
+    bool stale = j && server->workers[j->rank].incarnation != j->incarnation;
     pthread_mutex_unlock(&server->lock);
-    if (j->type == NEAP_M_OPTIMIZER)
-      run_optimizer(server, j);
-    else if (j->type == NEAP_M_SETTINGS)
-      run_settings(server, j);
-    else
-      run_bind(server, j);
-    free_job(server, j);
+    if (overdue) neap_swap_drop(server);
+    if (j && !stale) run_job(server, j);
+    if (j) free_job(server, j);
     pthread_mutex_lock(&server->lock);
   }
   pthread_mutex_unlock(&server->lock);
@@ -392,6 +425,8 @@ int neap_scripts_start(neap_server *server) {
   NEAP_TRY(neap_locks_init(&unused, &s->wake));
   NEAP_TRY(neap_locks_init(&unused, &s->command));
   if (!server->options.scripts) return NEAP_OK;
+  if (server->options.scripts->size < sizeof *server->options.scripts)
+    return neap_fail(NEAP_EINVAL, "the table of scripts is of an earlier version of Neap");
   pthread_attr_t attributes;
   bool ok = pthread_attr_init(&attributes) == 0;
   if (ok) {
@@ -404,9 +439,9 @@ int neap_scripts_start(neap_server *server) {
   return NEAP_OK;
 }
 
-static void free_jobs(neap_server *server, job *j) {
+static void free_jobs(neap_server *server, server_job *j) {
   while (j) {
-    job *next = j->next;
+    server_job *next = j->next;
     free_job(server, j);
     j = next;
   }
@@ -420,17 +455,16 @@ void neap_scripts_close(neap_server *server) {
   pthread_cond_signal(&s->wake);
   pthread_mutex_unlock(&server->lock);
   if (s->started) pthread_join(s->thread, NULL);
-  const neap_scripts *scripts = server->options.scripts;
-  if (s->script) scripts->close(scripts->user, s->script);
+  if (s->swap) neap_swap_drop(server);
+  server_script current = s->current, before = s->before;
   pthread_mutex_lock(&server->lock);
-  neap_optimizer *optimizer = server->optimizer;
   server->optimizer = NULL;
   server->scripts = NULL;
   pthread_mutex_unlock(&server->lock);
-  neap_optimizer_close(optimizer);
+  neap_scripts_end(server, &current);
+  neap_scripts_end(server, &before);
   free_jobs(server, s->jobs);
   free_jobs(server, s->commands);
-  neap_free(server->context, s->dump, s->dump_size);
   pthread_cond_destroy(&s->wake);
   pthread_cond_destroy(&s->command);
   neap_free(server->context, s, sizeof *s);
@@ -440,7 +474,7 @@ bool neap_scripts_active(const neap_server *server) {
   return server->optimizer != NULL;
 }
 
-static void give(neap_server *server, job *j) {
+static void give(neap_server *server, server_job *j) {
   neap_server_scripts *s = server->scripts;
   *s->jobs_end = j;
   s->jobs_end = &j->next;
@@ -449,11 +483,12 @@ static void give(neap_server *server, job *j) {
 
 bool neap_scripts_bind(neap_server *server, int rank, uint64_t request, server_key *key) {
   if (!server->scripts) return false;
-  job *j = make_job(server, NEAP_M_INIT, rank, request, key->key->text, key->key->length);
+  server_job *j = make_job(server, NEAP_M_INIT, rank, request, key->key->text, key->key->length);
   if (!j) return false;
   j->key = *key->key;
   if (j->key.text) j->key.text = j->bytes;
   j->birth = key->birth;
+  j->incarnation = server->workers[rank].incarnation;
   give(server, j);
   return true;
 }
@@ -473,6 +508,14 @@ static const char *numbered(neap_server *server, int rank, neap_incoming *in, ne
   if (number == worker->begun && worker->begun != worker->done) return NULL; /* being done */
   if (number < worker->begun) return "a request out of its order";
   bool command = in->frame.type == NEAP_M_COMMAND;
+  if (!worker->session || !neap_session_is_admin(worker->session)) {
+    neap_server_reply(
+        server, rank, in->frame.id, NEAP_EDENIED,
+        "this process may not change the optimizer or send commands: the servers want "
+        "to be shown that it knows NEAP_ADMIN_SECRET",
+        NULL, 0);
+    return NULL;
+  }
   if (command ? !server->options.controller : !server->options.scripts) {
     neap_server_reply(server, rank, in->frame.id, NEAP_ENOTSUP,
                       command ? "send_command_to_servers: the server has no controller"
@@ -481,10 +524,12 @@ static const char *numbered(neap_server *server, int rank, neap_incoming *in, ne
                       NULL, 0);
     return NULL;
   }
-  job *j =
+  server_job *j =
       make_job(server, in->frame.type, rank, in->frame.id, in->payload, (size_t)in->frame.total);
   if (!j) return "no memory";
   j->number = number;
+  j->incarnation = worker->incarnation;
+  j->since = neap_now();
   j->head = head;
   worker->begun = number;
   if (command) {
@@ -501,8 +546,8 @@ static const char *get_optimizer(neap_server *server, int rank, neap_incoming *i
   if (!neap_reader_done(r)) return "a damaged request";
   const neap_server_scripts *s = server->scripts;
   bool is = server->optimizer && s;
-  neap_server_reply_bytes(server, rank, in->frame.id, is ? server->version : 0, is ? s->dump : NULL,
-                          is ? s->dump_size - 1 : 0);
+  neap_server_reply_bytes(server, rank, in->frame.id, is ? server->version : 0,
+                          is ? s->current.dump : NULL, is ? s->current.dump_size - 1 : 0);
   return NULL;
 }
 
@@ -510,6 +555,9 @@ const char *neap_server_control(neap_server *server, int rank, neap_incoming *in
   switch (in->frame.type) {
   case NEAP_M_OPTIMIZER:
   case NEAP_M_SETTINGS:
+  case NEAP_M_ROLLBACK:
+  case NEAP_M_ARM:
+  case NEAP_M_SWITCH:
   case NEAP_M_COMMAND:
     return numbered(server, rank, in, r);
   case NEAP_M_GET_OPTIMIZER:
@@ -534,7 +582,7 @@ int neap_server_command(neap_server *server, double seconds, double *head, const
   pthread_mutex_lock(&server->lock);
   while (!s->commands && neap_cond_wait(&s->command, &server->lock, until)) {
   }
-  job *j = s->commands;
+  server_job *j = s->commands;
   pthread_mutex_unlock(&server->lock);
   if (!j) return neap_fail(NEAP_ETIMEOUT, "no command came");
   *head = j->head;
@@ -546,11 +594,11 @@ int neap_server_command(neap_server *server, double seconds, double *head, const
 int neap_server_answer(neap_server *server, const char *answer, size_t size) {
   neap_server_scripts *s = server->scripts;
   pthread_mutex_lock(&server->lock);
-  job *j = s->commands;
+  server_job *j = s->commands;
   if (j) {
     s->commands = j->next;
     if (!s->commands) s->commands_end = &s->commands;
-    finish(server, j, NEAP_OK, answer, size);
+    neap_job_finish(server, j, NEAP_OK, server->version, answer, size);
   }
   pthread_mutex_unlock(&server->lock);
   if (!j) return neap_fail(NEAP_EINVAL, "neap_server_answer: there is no command to answer");

@@ -39,6 +39,13 @@ struct neap_split {
   uint32_t *have;  /* [part * workers + rank] */
 };
 
+/* A START that came while updates are held back here. */
+struct split_start {
+  split_start *next;
+  size_t size;
+  int count, ranks[];
+};
+
 /* ---- Other servers --------------------------------------------------------------------------- */
 
 static void outgoing_done(neap_request *request, int status, const char *text, neap_reader *meta,
@@ -213,6 +220,11 @@ int neap_split_open(neap_server *server, server_key *key) {
 
 void neap_split_drop(neap_server *server, server_key *key) {
   neap_split *split = key->split;
+  while (key->started) {
+    split_start *start = key->started;
+    key->started = start->next;
+    neap_free(server->context, start, start->size);
+  }
   key->split = NULL;
   if (split) neap_free(server->context, split, split_size(split->parts, split->workers));
 }
@@ -286,7 +298,19 @@ static int next_update(neap_server *server, server_key *key, int *ranks) {
 
 static void conduct(neap_server *server, server_key *key) {
   int ranks[NEAP_NODES_MAX], count;
-  while ((count = next_update(server, key, ranks)) > 0) start_everywhere(server, key, ranks, count);
+  while (neap_server_may_start(server, key) && (count = next_update(server, key, ranks)) > 0)
+    start_everywhere(server, key, ranks, count);
+}
+
+/* At a part: what the home has started, as far as updates may start here. */
+static void follow(neap_server *server, server_key *key) {
+  while (key->started && neap_server_may_start(server, key)) {
+    split_start *start = key->started;
+    key->started = start->next;
+    if (!key->started) key->started_end = &key->started;
+    neap_server_start_update(server, key, start->ranks, start->count);
+    neap_free(server->context, start, start->size);
+  }
 }
 
 /* DROP */
@@ -345,6 +369,7 @@ void neap_split_accepted(neap_server *server, server_key *key, int rank) {
 
 void neap_split_recheck(neap_server *server, server_key *key) {
   neap_split *split = key->split;
+  follow(server, key);
   if (!split) return;
   for (int rank = 0; rank < split->workers; rank++) {
     const neap_node *node = neap_roster_worker(server->roster, rank);
@@ -382,11 +407,17 @@ static const char *take_start(neap_server *server, server_key *key, neap_reader 
   const uint8_t *bits = neap_get_bytes(r, (size_t)workers / 8 + 1);
   if (!neap_reader_done(r)) return "a damaged START";
   if (!key || step <= key->starts) return NULL;
-  int ranks[NEAP_NODES_MAX];
+  size_t size = sizeof(split_start) + (size_t)workers * sizeof(int);
+  split_start *start = neap_alloc(server->context, size);
+  if (!start) return "no memory"; /* it comes again */
+  *start = (split_start){.size = size};
   for (int rank = 0; rank < workers; rank++)
-    if (bits[rank / 8] & 1 << rank % 8 && key->clocks[rank].first) ranks[count++] = rank;
+    if (bits[rank / 8] & 1 << rank % 8 && key->clocks[rank].first) start->ranks[count++] = rank;
+  start->count = count;
+  *key->started_end = start;
+  key->started_end = &start->next;
   key->starts = step;
-  if (count) neap_server_start_update(server, key, ranks, count);
+  follow(server, key);
   return NULL;
 }
 
@@ -395,7 +426,10 @@ static const char *take_drop(neap_server *server, server_key *key, neap_reader *
   uint64_t keep = neap_get_u64(r), incarnation = neap_get_u64(r);
   if (!neap_reader_done(r) || rank >= (uint32_t)server->roster->num_workers)
     return "a damaged DROP";
-  if (key) neap_server_drop_pushes(server, key, (int)rank, keep, incarnation);
+  if (!key) return NULL;
+  for (const split_start *start = key->started; start; start = start->next)
+    for (int i = 0; i < start->count; i++) keep += start->ranks[i] == (int)rank; /* these count */
+  neap_server_drop_pushes(server, key, (int)rank, keep, incarnation);
   return NULL;
 }
 

@@ -15,7 +15,8 @@ typedef struct connection {
   neap_session *session; /* once greeted */
   neap_hello hello;
   bool said_hello, closed, pinging;
-  int holds; /* not to be freed while somebody is at it */
+  bool admin; /* proved to know the admins' secret */
+  int holds;  /* not to be freed while somebody is at it */
   uint8_t nonce[NEAP_NONCE];
   double since, heard, pinged;
   uint64_t received;
@@ -71,6 +72,18 @@ bool neap_session_is_up(const neap_session *session) {
   return up;
 }
 
+bool neap_session_is_admin(neap_session *session) {
+  bool admin = false, all = true;
+  pthread_mutex_lock(&session->service->lock);
+  for (int i = 0; i < NEAP_LANES; i++) {
+    if (!session->lanes[i]) continue;
+    admin = true;
+    all = all && session->lanes[i]->admin;
+  }
+  pthread_mutex_unlock(&session->service->lock);
+  return admin && all;
+}
+
 void neap_session_hold(neap_session *session) {
   pthread_mutex_lock(&session->service->lock);
   session->refs++;
@@ -123,7 +136,15 @@ static void small_done(neap_message *message, bool sent) {
 bool neap_session_reply(neap_session *session, uint64_t id, int priority, int status,
                         const char *text, const void *meta, size_t size) {
   neap_context *context = session->service->context;
-  size_t length = text ? strlen(text) : 0, room = 16 + length + size;
+  char cut[NEAP_TEXT_MAX];
+  size_t length = text ? strlen(text) : 0;
+  if (length >= sizeof cut) { /* at the end of a character */
+    for (length = sizeof cut - 1; length && ((unsigned char)text[length] & 0xc0) == 0x80;) length--;
+    memcpy(cut, text, length);
+    cut[length] = 0;
+    text = cut;
+  }
+  size_t room = 16 + length + size;
   small_reply *reply = neap_alloc(context, sizeof *reply + room);
   if (!reply) {
     neap_session_close_links(session, "no memory");
@@ -328,13 +349,17 @@ static const char *join(connection *c, neap_session *session, bool *up) {
 static const char *read_proof(connection *c, neap_reader *r) {
   neap_service *service = c->service;
   uint8_t expected[NEAP_PROOF];
-  const uint8_t *proof = neap_get_bytes(r, NEAP_PROOF);
+  const uint8_t *proof = neap_get_bytes(r, NEAP_PROOF), *second = NULL;
+  if (r->at != r->end) second = neap_get_bytes(r, NEAP_PROOF);
   if (!c->said_hello || c->session || !neap_reader_done(r)) return "a damaged greeting";
   if (!neap_proof(service->options.job->secret, 'c', &c->hello, c->nonce, expected))
     return "no proof can be computed";
   if (!neap_proof_equal(proof, expected))
     return refuse(c, NEAP_EDENIED,
                   "it does not know the job's secret (NEAP_SECRET must be the same everywhere)");
+  const char *admin = service->options.job->admin_secret;
+  c->admin = !admin || (second && neap_proof(admin, 'a', &c->hello, c->nonce, expected) &&
+                        neap_proof_equal(second, expected));
   neap_session *session;
   char text[256] = "";
   int status = session_for(service, &c->hello, &session, text, sizeof text);

@@ -63,6 +63,8 @@ void neap_session_set_owner(neap_session *session, void *owner);
 void *neap_session_owner(const neap_session *session);
 /* Whether all lanes are there: up() and down() may be called late, and out of order. */
 bool neap_session_is_up(const neap_session *session);
+/* Whether its connections all proved to know the admins' secret; or the listener has none. */
+bool neap_session_is_admin(neap_session *session);
 /* Sends a message; large ones by the last lane. done() may be called before this returns. */
 void neap_session_send(neap_session *session, neap_message *message);
 /* A reply without payload. False for want of memory; then the connections are closed, so that the

@@ -32,6 +32,7 @@ enum {
   NEAP_WIRE_VERSION = 1,
   NEAP_FRAME_HEADER = 32,
   NEAP_META_MAX = 8192,
+  NEAP_TEXT_MAX = 1024, /* of a reply, with a zero byte */
   NEAP_SLICE_MAX = 1 << 20,
   NEAP_SMALL_MAX = 64 << 10, /* a message up to this, all told, is taken from the read buffer */
   NEAP_LIGHT_MAX = 64 << 10, /* a payload up to this goes by a lane that large ones do not block */

@@ -19,13 +19,14 @@ end
 
 -- ---- files ---------------------------------------------------------------------------------
 
--- What git knows or would add; without git, all but what builds leave behind.
+-- What git knows or would add. Without git, or where it does not trust the folder of another user,
+-- all but what builds leave behind.
 local function list_files()
   local quoted = "'" .. root:gsub("'", "'\\''") .. "'"
   local pipe = io.popen('cd ' .. quoted .. [[ &&
-    if [ -e .git ]; then git ls-files -co --exclude-standard
-    else find . -type f ! -path "./build/*" ! -path "./out/*" | sed "s,^\./,,"
-    fi]])
+    { [ -e .git ] && git ls-files -co --exclude-standard 2>/dev/null; } ||
+      find . -type f ! -path "./.git/*" ! -path ./.git ! -path "./build/*" ! -path "./out/*" \
+        ! -name "*.o" | sed "s,^\./,,"]])
   local files, set = {}, {}
   for name in pipe:lines() do
     files[#files + 1], set[name] = name, true

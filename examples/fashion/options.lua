@@ -96,7 +96,7 @@ local function make_parser(program)
 end
 
 --- How a shell has to be told a word.
-local function quote(word)
+function M.quote(word)
   if word:match('^[%w_./:=+@%%-]+$') then return word end
   return "'" .. word:gsub("'", "'\\''") .. "'"
 end
@@ -105,7 +105,7 @@ end
 ---@param arguments table `arg`
 ---@return table given options by name, only those that were given, and `resume`
 function M.parse(arguments)
-  local program = 'luajit ' .. quote(arguments[0])
+  local program = 'luajit ' .. M.quote(arguments[0])
   return make_parser(program):parse(arguments)
 end
 
@@ -143,7 +143,7 @@ end
 ---@param checkpoint string
 ---@return string
 function M.resume_command(arguments, checkpoint)
-  return ('luajit %s --resume %s'):format(quote(arguments[0]), quote(checkpoint))
+  return ('luajit %s --resume %s'):format(M.quote(arguments[0]), M.quote(checkpoint))
 end
 
 return M

@@ -89,6 +89,7 @@ static char *quote(const char *word) {
 /* Neap's own variables that a process on another host gets too. */
 static bool travels(const char *variable) {
   return strncmp(variable, "NEAP_", 5) == 0 && strncmp(variable, "NEAP_SECRET=", 12) != 0 &&
+         strncmp(variable, "NEAP_ADMIN_SECRET=", 18) != 0 &&
          strncmp(variable, "NEAP_LIBRARY=", 13) != 0;
 }
 

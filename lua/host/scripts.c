@@ -19,6 +19,8 @@ typedef struct request {
   const neap_key *key;
   const neap_array_info *like;
   int stype;
+  neap_program **program;
+  neap_script *script;
 } request;
 
 /* A function of host.lua's; the request. */
@@ -61,6 +63,32 @@ static int run_set(lua_State *L) {
   const request *r = begin(L, "set");
   lua_pushlstring(L, r->text, r->length);
   lua_call(L, 1, 0);
+  return 0;
+}
+
+/* What describe() gives is kept outside of Lua, which may move or drop its own. */
+static int run_describe(lua_State *L) {
+  const request *r = begin(L, "describe");
+  neap_script *s = r->script;
+  lua_call(L, 0, 3);
+  size_t length = 0;
+  const char *dump = lua_tolstring(L, -1, &length);
+  char *copy = dump ? malloc(length + 1) : NULL;
+  if (!copy) return luaL_error(L, "no memory for an optimizer's text");
+  memcpy(copy, dump, length + 1);
+  free(s->dump);
+  s->dump = copy;
+  s->dump_size = length;
+  neap_host_text(s->name, sizeof s->name, lua_tostring(L, -3), strlen(lua_tostring(L, -3)));
+  neap_host_text(s->hash, sizeof s->hash, lua_tostring(L, -2), strlen(lua_tostring(L, -2)));
+  return 0;
+}
+
+static int run_migrate(lua_State *L) {
+  const request *r = begin(L, "migrate");
+  lua_pushlstring(L, r->text, r->length);
+  lua_pushlightuserdata(L, r->program);
+  lua_call(L, 2, 0);
   return 0;
 }
 
@@ -108,6 +136,31 @@ static int host_set(void *user, void *script, const char *settings, size_t lengt
   return neap_script_run(script, run_set, &r, error, error_size);
 }
 
+static int host_describe(void *user, void *script, neap_script_text *out, char *error,
+                         size_t error_size) {
+  (void)user;
+  neap_script *s = script;
+  request r = {.script = s};
+  int status = neap_script_run(s, run_describe, &r, error, error_size);
+  if (status == NEAP_OK) *out = (neap_script_text){s->name, s->hash, s->dump, s->dump_size};
+  return status;
+}
+
+static int host_migrate(void *user, void *script, const char *old, size_t length,
+                        neap_program **out, char *error, size_t error_size) {
+  (void)user;
+  int status = check_length(length, "an optimizer's text", error, error_size);
+  if (status) return status;
+  neap_program *program = NULL;
+  request r = {.text = old, .length = length, .program = &program};
+  status = neap_script_run(script, run_migrate, &r, error, error_size);
+  if (status == NEAP_OK)
+    *out = program;
+  else
+    neap_program_close(program);
+  return status;
+}
+
 static void host_close(void *user, void *script) {
   (void)user;
   neap_script_close(script);
@@ -151,7 +204,8 @@ int neap_host_create(const neap_host_options *options, neap_host **out, char *er
   neap_host *host = calloc(1, sizeof *host);
   if (!host) return neap_host_fail(NEAP_ENOMEM, error, error_size, "no memory");
   host->scripts =
-      (neap_scripts){sizeof host->scripts, host, host_open, host_bind, host_set, host_close};
+      (neap_scripts){sizeof host->scripts, host,          host_open,   host_bind, host_set,
+                     host_close,           host_describe, host_migrate};
   int status = read_options(host, options, error, error_size);
   if (!status) status = neap_host_find(host, host->options.lua_path, error, error_size);
   host->options.lua_path = NULL; /* the caller's */

@@ -23,19 +23,22 @@ struct neap_host {
 typedef struct neap_script {
   const neap_host *host;
   lua_State *L;
-  size_t used, limit;  /* bytes */
-  char *first;         /* memory that a state's making takes, */
-  size_t first_used;   /* and how much of it */
-  bool begun;          /* that is over */
-  bool inside;         /* one of the script's functions runs */
-  bool refused;        /* an allocation failed, and nobody has made an error of it yet */
-  bool broken;         /* Neap's own Lua ran out of memory half way through something */
-  bool late;           /* the time is used up */
-  int64_t left;        /* nanoseconds that remain in this call of the table */
-  int64_t until_wall;  /* when they are over, if no other thread takes the processor, */
-  int64_t until_cpu;   /* and by this thread's own clock */
-  const char *watched; /* while a call's last line is looked for: the chunk it is in, */
-  int line;            /* and the line so far */
+  size_t used, limit;      /* bytes */
+  char *first;             /* memory that a state's making takes, */
+  size_t first_used;       /* and how much of it */
+  bool begun;              /* that is over */
+  bool inside;             /* one of the script's functions runs */
+  bool refused;            /* an allocation failed, and nobody has made an error of it yet */
+  bool broken;             /* Neap's own Lua ran out of memory half way through something */
+  bool late;               /* the time is used up */
+  int64_t left;            /* nanoseconds that remain in this call of the table */
+  int64_t until_wall;      /* when they are over, if no other thread takes the processor, */
+  int64_t until_cpu;       /* and by this thread's own clock */
+  const char *watched;     /* while a call's last line is looked for: the chunk it is in, */
+  int line;                /* and the line so far */
+  char name[64], hash[24]; /* what describe() gave last */
+  char *dump;
+  size_t dump_size;
 } neap_script;
 
 /* A state with Neap's Lua in it, registry["neap.host"] being what host.lua returns; NULL after a

@@ -409,6 +409,7 @@ static void free_script(neap_script *s) {
   if (!s) return;
   const neap_host_options *o = &s->host->options;
   if (s->first) (o->alloc ? o->alloc : from_libc)(o->user, s->first, FIRST, 0);
+  free(s->dump);
   free(s);
 }
 

@@ -82,12 +82,33 @@ function M.bind(key, stype, dtype, shape)
   optimizer:bind(key, stype, { shape = shape, dtype = dtype })
 end
 
---- Sets what a text of settings says.
+--- Sets what a text of settings says, or a dump.
 ---@param text string
 function M.set(text)
   local settings = pack.decode(text)
   if type(settings) ~= 'table' then raise.raise('this is no text of settings') end
+  if type(settings.settings) == 'table' then
+    optimizer:set { lr_mult = settings.lr_mult or {}, wd_mult = settings.wd_mult or {} }
+    settings = settings.settings
+  end
   optimizer:set(settings)
+end
+
+--- What the script is by now.
+---@return string name
+---@return string hash
+---@return string dump with the settings that it has
+function M.describe() return optimizer.name, optimizer.hash, optimizer:dump() end
+
+--- Puts the program that makes states of those of the optimizer that is replaced at `place`,
+-- neap_program **; nothing where the script has no migrate.
+---@param dump string of the replaced one
+---@param place lightuserdata
+function M.migrate(dump, place)
+  local migration = optimizer:migration(optim.undump(dump))
+  if not migration then return end
+  local out = ffi.cast('neap_program **', place)
+  out[0] = ffi.gc(migration.program, nil)
 end
 
 return M

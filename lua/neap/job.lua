@@ -9,6 +9,8 @@
 --   on_worker_lost   'fail': whoever waits for a dead worker is told so; or 'continue'
 --   bigarray_bound   keys of more elements are split over all servers: 1,000,000
 --   secret           what all processes of the job know; needed for addresses of other hosts
+--   admin_secret     what those know who may change the optimizer and send commands, where servers
+--                    have one; else all of the job may
 --   listen_uri       servers: where workers reach them
 --   tls_ca, tls_cert files, for tls+tcp://
 --
@@ -26,7 +28,7 @@ local M = {}
 local TYPES = {
   root_uri = 'string', num_workers = 'number', num_servers = 'number', rank = 'number',
   timeout = 'number', on_worker_lost = 'string', bigarray_bound = 'number', secret = 'string',
-  listen_uri = 'string', tls_ca = 'string', tls_cert = 'string',
+  admin_secret = 'string', listen_uri = 'string', tls_ca = 'string', tls_cert = 'string',
 }
 local WHOLE = { num_workers = 1, num_servers = 1, rank = 0, bigarray_bound = 1 } -- and least
 local LOST = { fail = C.NEAP_LOST_FAIL, continue = C.NEAP_LOST_CONTINUE }

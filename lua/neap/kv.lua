@@ -408,13 +408,22 @@ end
 -- settings go to all servers; returns when all have switched to it, or raises what one of them has
 -- to say against it.
 ---@param o neap.Optimizer of neap.optim
----@return integer version 1 at the first call, one more at each
+---@return integer version 1 at the first call; it only grows
 function Store:set_optimizer(o)
   if not self._handle then closed() end
   if not is_optimizer(o) then
     raise.raise('set_optimizer: an optimizer of neap.optim is wanted, not %s', describe(o))
   end
   return self._kind.set_optimizer(self, o)
+end
+
+--- Puts the optimizer back that set_optimizer replaced last, with the version, settings and states
+-- that it had then; the values stay what they are, and pushes from now on update by it. One step
+-- back is kept, and gone once taken: then this raises.
+---@return integer version the one that it had
+function Store:rollback_optimizer()
+  if not self._handle then closed() end
+  return self._kind.rollback_optimizer(self)
 end
 
 --- Pushes call f(key, pushed, stored) from now on: `pushed` is the sum, a copy; `stored` is the
@@ -591,7 +600,8 @@ function M.create(name, opts)
     _like = {},      -- shape and dtype by key
     _optimizer = nil, -- local stores: what they update with
     _updater = nil,
-    _version = 0,    -- set_optimizer calls so far
+    _version = 0,    -- of the optimizer
+    _highest = 0,    -- of all so far
   }, Store)
   self._kind.open(self, name, opts or {})
   return self

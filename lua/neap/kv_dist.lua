@@ -100,8 +100,13 @@ end
 function M.set_optimizer(self, o)
   local dump, version = o:dump(), ffi.new('int64_t[1]')
   raise.check(C.neap_store_send_optimizer(self._handle, dump, #dump, version))
-  self._sent = { version = tonumber(version[0]), settings = {} }
-  return self._sent.version
+  return tonumber(version[0])
+end
+
+function M.rollback_optimizer(self)
+  local version = ffi.new('int64_t[1]')
+  raise.check(C.neap_store_rollback_optimizer(self._handle, version))
+  return tonumber(version[0])
 end
 
 function M.set_updater()
@@ -110,17 +115,15 @@ function M.set_updater()
     "kv:set_optimizer(neap.optim.load('my_rule.lua'))")
 end
 
---- The servers' optimizer as an object of this process, and its version; nil without one. It has
--- the settings it was sent with, and those that this worker has sent after it.
+--- The servers' optimizer as an object of this process, with the settings that it has there, and
+-- its version; nil without one.
 function M.optimizer(self)
   local dump, size = ffi.new('const char *[1]'), ffi.new('size_t[1]')
   local version = ffi.new('int64_t[1]')
   raise.check(C.neap_store_get_optimizer(self._handle, dump, size, version))
   local text = ffi.string(dump[0], size[0])
   if text == '' then return nil end
-  local o, number = require('neap.optim').undump(text), tonumber(version[0])
-  if self._sent and self._sent.version == number then o:set(self._sent.settings) end
-  return o, number
+  return require('neap.optim').undump(text), tonumber(version[0])
 end
 
 function M.set(self, settings, where)
@@ -132,8 +135,6 @@ function M.set(self, settings, where)
     raise.raise('%s: settings are numbers, booleans, strings and tables of these', where)
   end
   raise.check(C.neap_store_send_settings(self._handle, text, #text))
-  local sent = self._sent
-  for name, value in pairs(sent and settings or {}) do sent.settings[name] = value end
 end
 
 local function need_optimizer(self, where)

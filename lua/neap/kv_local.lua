@@ -39,15 +39,29 @@ end
 
 local function install(self, o)
   exchange(self, o, nil)
-  self._version = self._version + 1
+  self._highest = self._highest + 1
+  self._version = self._highest
 end
 
 function M.set_optimizer(self, o)
   local old = self._optimizer
   local swapped = old and old ~= o
   local migration = swapped and o:migration(old) or nil
+  local version = self._version
   install(self, o)
-  if swapped then require('neap.kv_states').carry_over(old, o, self, migration) end
+  if swapped then
+    require('neap.kv_states').carry_over(old, o, self, migration)
+    self._before = { optimizer = old, version = version }
+  end
+  return self._version
+end
+
+--- An optimizer keeps its states for as long as the same store attaches it again.
+function M.rollback_optimizer(self)
+  local before = self._before or raise.raise('rollback_optimizer: there is no optimizer to go ' ..
+    'back to: one step back is kept')
+  exchange(self, before.optimizer, nil)
+  self._version, self._before = before.version, nil
   return self._version
 end
 
@@ -80,7 +94,7 @@ function M.command() return {} end
 
 function M.close(self, handle)
   if self._optimizer then self._optimizer:detach() end
-  self._optimizer, self._updater = nil, nil
+  self._optimizer, self._updater, self._before = nil, nil, nil
   C.neap_store_close(ffi.gc(handle, nil))
 end
 

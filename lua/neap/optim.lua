@@ -429,12 +429,12 @@ function Optimizer:set_count(key, count)
 end
 
 --- How states of `old` become this optimizer's, where its script has migrate(old, new, w).
----@param old neap.Optimizer that updates the store
+---@param old neap.Optimizer; one of both is attached
 ---@return { program: ffi.cdata*, states: string[] }|nil
 function Optimizer:migration(old)
   if not self._script.migrate or old.hash == self.hash then return nil end
   local bytes, states = record.migrate(self._script, old._script)
-  return { program = compile(old._context, bytes), states = states }
+  return { program = compile(self._context or old._context, bytes), states = states }
 end
 
 --- What a state or scalar begins with: a number, or 'weight'.

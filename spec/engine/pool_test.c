@@ -161,7 +161,7 @@ static void *churn(void *arg) {
   unsigned x = (unsigned)(uintptr_t)&x;
   void *mine[16] = {0};
   size_t bytes[16];
-  for (int i = 0; i < 20000; i++) {
+  for (int i = 0; i < 5000; i++) {
     x = x * 1664525u + 1013904223u;
     int k = x >> 28;
     if (mine[k]) {

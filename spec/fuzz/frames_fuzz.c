@@ -103,11 +103,7 @@ static neap_server *server_new(neap_context *context) {
              neap_split_start(server) == NEAP_OK && neap_joints_start(server) == NEAP_OK &&
              neap_scripts_start(server) == NEAP_OK);
   for (int i = 0; i < WORKERS + 2; i++) server->roster->nodes[i].state = NEAP_ALIVE;
-  size_t size = WORKERS * sizeof *server->workers;
-  server->workers = neap_alloc(context, size);
-  FUZZ_CHECK(server->workers);
-  memset(server->workers, 0, size);
-  for (int i = 0; i < WORKERS; i++) server->workers[i].rank = i;
+  FUZZ_CHECK(neap_server_make_workers(server, WORKERS) == NEAP_OK);
   return server;
 }
 

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- examples/fashion_mnist.lua and fashion_optimizers.lua as their users meet them: real processes,
--- on small sets of made-up pictures except where there is to learn.
+-- examples/fashion_mnist.lua, fashion_optimizers.lua and fashion_jobs.lua as their users meet them:
+-- real processes, on small sets of made-up pictures except where there is to learn.
 
 local here = debug.getinfo(1, 'S').source:match('^@(.*)spec/lua/') or './'
 package.path = here .. 'examples/?.lua;' .. package.path
@@ -21,6 +21,7 @@ local nd = neap.nd
 
 local PROGRAM = here .. 'examples/fashion_mnist.lua'
 local TABLE = here .. 'examples/fashion_optimizers.lua'
+local JOBS = here .. 'examples/fashion_jobs.lua'
 
 -- ---- Files ---------------------------------------------------------------------------------
 
@@ -426,7 +427,7 @@ describe('data that is missing or damaged', function()
 end)
 
 describe('Ctrl-C', function()
-  local RUN = { '--epochs', '160', '--batch-size', '20', '--seed', '3' }
+  local RUN = { '--epochs', '60', '--batch-size', '20', '--seed', '3' }
 
   local function arguments(out, ...)
     local list = { '--data', small, '--out', out, ... }
@@ -447,13 +448,13 @@ describe('Ctrl-C', function()
   it('saves; the command it prints goes on to the very same weights and curves', function()
     local whole, _, whole_out = trained(table.concat(RUN, ' '))
     local out = new_folder()
-    local how, status, output = interrupted(arguments(out), 'epoch   2/160', signal.SIGINT)
+    local how, status, output = interrupted(arguments(out), 'epoch  2/60', signal.SIGINT)
     assert.equal('exited', how)
     assert.equal(130, status, output)
     assert.falsy(exists(out .. '/weights.safetensors'))
     local first = tonumber(read(out .. '/checkpoint'):match('at updates (%d+)'))
 
-    how, status, output = interrupted(resume_words(output), 'epoch  20/160', signal.SIGTERM)
+    how, status, output = interrupted(resume_words(output), 'epoch  8/60', signal.SIGTERM)
     assert.equal('exited', how)
     assert.equal(128 + 15, status, output)
     local second = tonumber(read(out .. '/checkpoint'):match('at updates (%d+)'))
@@ -468,7 +469,7 @@ describe('Ctrl-C', function()
 
   it('leaves what a resumed run refuses to mix, or to read when damaged', function()
     local out = new_folder()
-    local _, status, output = interrupted(arguments(out), 'epoch   1/160', signal.SIGINT)
+    local _, status, output = interrupted(arguments(out), 'epoch  1/60', signal.SIGINT)
     assert.equal(130, status, output)
     local path = out .. '/checkpoint'
     local text = read(path)
@@ -563,5 +564,42 @@ describe('examples/fashion_optimizers.lua', function()
       assert.equal(name ~= 'test' and name ~= 'group_adagrad', rates[name] or false, name)
     end
     pipe:close()
+  end)
+end)
+
+describe('examples/fashion_jobs.lua', function()
+  local BARE = 'env -u LUA_PATH -u NEAP_LIBRARY NEAP_NUM_THREADS=1' -- it finds what it needs
+
+  it('prints a table of what jobs reach, against one process', function()
+    local status, output = run(('--data %s --out %s --epochs 4 --batch-size 20'):format(small,
+      new_folder()), BARE, JOBS)
+    assert.equal(0, status, output)
+    assert.truthy(output:find(
+      '| store | processes | gradients | test accuracy after 4 epochs | against local |', 1, true),
+      output)
+    local rows = {}
+    for row in output:gmatch('\n| (%l[^\n]+) |') do rows[#rows + 1] = row end
+    table.remove(rows, 1)
+    assert.equal(4, #rows, output)
+    local function reached(row, beginning)
+      assert.equal(beginning, row:sub(1, #beginning))
+      local accuracy = tonumber(row:match('| ([%d.]+) |'))
+      assert.truthy(accuracy > 0.5, output) -- by chance: 0.1
+      return accuracy
+    end
+    local PLACES = ' | 2 workers, 2 servers | '
+    local base = reached(rows[1], 'local | one, 2 devices | as they are | ')
+    assert.equal(base, reached(rows[2], 'dist_sync' .. PLACES .. 'as they are | '))
+    assert.equal('+0.0000', rows[2]:match('[+-][%d.]+$'))
+    reached(rows[3], 'dist_async' .. PLACES .. 'as they are | ')
+    reached(rows[4], 'dist_sync' .. PLACES .. '2bit | ')
+  end)
+
+  it('hands on what a job says when it fails', function()
+    local status, output = run(('--data %s --out %s --epochs 1 dist_sink'):format(small,
+      new_folder()), BARE, JOBS)
+    assert.equal(1, status)
+    assert.truthy(output:find("unknown store type 'dist_sink'", 1, true), output)
+    assert.falsy(output:find('traceback', 1, true), output)
   end)
 end)

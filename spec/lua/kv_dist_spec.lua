@@ -361,6 +361,12 @@ describe('dist_sync', function()
       end
       kv:barrier()
       step(-6)
+      if kv.rank == 0 then assert(kv:rollback_optimizer() == 1) end
+      kv:barrier()
+      local back = kv:optimizer()
+      assert(back.name == 'sgd' and back.version == 1 and back.settings.rescale_grad == 0.5)
+      step(-8)
+      if kv.rank == 1 then raises(function() kv:rollback_optimizer() end, 'one step back') end
       local stats = kv:stats()
       assert(#stats.servers == 2 and stats.servers[1].server == 0 and
         stats.servers[2].bytes_received > 0)
@@ -573,6 +579,21 @@ describe('a job without neap launch', function()
     end
     local status, output = processes.run({ [0] = 'mpirun', '--allow-run-as-root', '--oversubscribe',
       '-n', '3', 'luajit', sum() }, environment())
+    assert(status == 0, output)
+    right(output, 3, 1)
+  end)
+
+  it('starts by srun', function()
+    local slurm = dofile(here .. 'slurm.lua')
+    local missing = slurm.missing()
+    if missing then
+      pending(missing)
+      return
+    end
+    local cluster = slurm.start(new_port(), new_port())
+    local status, output = processes.run({ [0] = 'srun', '-n', '3', 'luajit', sum() },
+      environment(cluster.environment))
+    cluster.stop()
     assert(status == 0, output)
     right(output, 3, 1)
   end)

@@ -121,6 +121,24 @@ for _, kind in ipairs(TYPES) do
       assert_near({ -5, -5, -5 }, value_of(store, 'w'))
     end)
 
+    it('goes back to the optimizer before, one step, with its version and states', function()
+      assert.has_error(function() store:rollback_optimizer() end)
+      store:init('w', nd.zeros({ 3 }))
+      store:set_optimizer(optim.sgd { learning_rate = 0.5, momentum = 0.5 })
+      store:push('w', nd.ones({ 3 })) -- mom -0.5
+      assert.equal(2, store:set_optimizer(optim.sgd { learning_rate = 1 }))
+      store:push('w', nd.ones({ 3 })) -- w -1.5
+      assert.equal(1, store:rollback_optimizer())
+      assert.equal(0.5, store:optimizer().settings.learning_rate)
+      store:push('w', nd.zeros({ 3 })) -- mom -0.25
+      local out = nd.zeros({ 3 })
+      store:pull('w', out)
+      assert.same({ -1.75, -1.75, -1.75 }, out:totable())
+      local _, why = pcall(store.rollback_optimizer, store)
+      assert.matches('one step back is kept', why)
+      assert.equal(3, store:set_optimizer(optim.sgd {})) -- a version is not given twice
+    end)
+
     it('goes on with the schedule, whatever is swapped, deleted or begins afresh', function()
       local function halving() -- 1, 0.5, 0.25, ... by the store's number of updates
         return neap.lr_scheduler.factor { base_lr = 1, step = 1, factor = 0.5 }

@@ -66,7 +66,26 @@ static void adding_close(void *user, void *script) {
   free(script);
 }
 
-static const neap_scripts adding_scripts = {sizeof adding_scripts, NULL,       adding_open,
-                                            adding_bind,           adding_set, adding_close};
+static int adding_describe(void *user, void *script, neap_script_text *out, char *error,
+                           size_t size) {
+  (void)user, (void)script, (void)error, (void)size;
+  *out = (neap_script_text){"adding", "0123456789abcdef", "add", 3};
+  return NEAP_OK;
+}
+
+static int adding_migrate(void *user, void *script, const char *old, size_t length,
+                          neap_program **out, char *error, size_t size) {
+  (void)user, (void)script, (void)old, (void)length, (void)error, (void)size;
+  *out = NULL;
+  return NEAP_OK;
+}
+
+static const neap_scripts adding_scripts = {.size = sizeof adding_scripts,
+                                            .open = adding_open,
+                                            .bind = adding_bind,
+                                            .set = adding_set,
+                                            .close = adding_close,
+                                            .describe = adding_describe,
+                                            .migrate = adding_migrate};
 
 #endif

@@ -190,7 +190,7 @@ static void options_must_agree(worker *w) {
   FAILS(neap_store_join(context, "dist_sync", &options, &store), NEAP_EINVAL, "ftp://");
   options.root_uri = "tcp://127.0.0.1:1"; /* nobody listens there */
   options.timeout = 0.5;
-  FAILS(neap_store_join(context, "dist_sync", &options, &store), NEAP_ETIMEOUT, "does not answer");
+  FAILS(neap_store_join(context, "dist_sync", &options, &store), NEAP_ELOST, "cannot be reached");
   CHECK(store == NULL);
   neap_context_close(context);
 }

@@ -20,7 +20,6 @@ static void refused(const job *j, const neap_job_options *options, int status, c
   neap_context *context = job_context();
   neap_store *store = NULL;
   int is = neap_store_join(context, j->type, options, &store);
-  if (is == NEAP_ETIMEOUT) is = NEAP_ELOST; /* whichever limit comes first: both name who is away */
   if (is != status || !strstr(neap_error(), words)) {
     fprintf(stderr, "%s: %s\n  wanted: %s\n", neap_status_name(is), neap_error(), words);
     exit(1);
