@@ -42,6 +42,7 @@ struct neap_scheduler {
   uint64_t incarnations;
   bool policy_set;
   bool untold; /* the roster changed and was not told yet */
+  bool closing;
 };
 
 static member *member_of(neap_scheduler *s, int role, int rank) {
@@ -283,12 +284,14 @@ static const char *on_register(neap_scheduler *s, neap_session *session, neap_in
   int status = NEAP_OK;
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
-  if (!m) status = admit_node(s, session, &said, &m, &old, text, sizeof text);
+  bool closing = s->closing; /* then nobody would end the session */
+  if (!m && !closing) status = admit_node(s, session, &said, &m, &old, text, sizeof text);
   if (m) {
     neap_put_u32(&w, (uint32_t)rank_of(s, m));
     neap_put_u64(&w, node_of(s, m)->incarnation);
   }
   pthread_mutex_unlock(&s->lock);
+  if (closing) return "the scheduler ends";
   if (old) {
     neap_session_end(old, "another process took its place");
     neap_session_release(old);
@@ -504,6 +507,11 @@ void neap_scheduler_close(neap_scheduler *s) {
   if (!s) return;
   neap_context *context = s->context;
   neap_ticker_stop(s->ticker);
+  if (s->service) { /* its lock is there, too */
+    pthread_mutex_lock(&s->lock);
+    s->closing = true;
+    pthread_mutex_unlock(&s->lock);
+  }
   for (int i = 0; s->members && i < s->num_members; i++) {
     pthread_mutex_lock(&s->lock);
     neap_session *session = s->members[i].session;
