@@ -11,7 +11,8 @@
 --   secret           what all processes of the job know; needed for addresses of other hosts
 --   admin_secret     what those know who may change the optimizer and send commands, where servers
 --                    have one; else all of the job may
---   listen_uri       servers: where workers reach them
+--   listen_uri       servers: where they listen; and where workers reach them, unless that is an
+--   advertise_uri    other address, behind NAT or a container's port
 --   tls_ca, tls_cert files, for tls+tcp://
 --
 -- Without root_uri the environment has it: NEAP_ROLE, NEAP_ROOT_URI, NEAP_NUM_WORKERS,
@@ -28,7 +29,8 @@ local M = {}
 local TYPES = {
   root_uri = 'string', num_workers = 'number', num_servers = 'number', rank = 'number',
   timeout = 'number', on_worker_lost = 'string', bigarray_bound = 'number', secret = 'string',
-  admin_secret = 'string', listen_uri = 'string', tls_ca = 'string', tls_cert = 'string',
+  admin_secret = 'string', listen_uri = 'string', advertise_uri = 'string',
+  tls_ca = 'string', tls_cert = 'string',
 }
 local WHOLE = { num_workers = 1, num_servers = 1, rank = 0, bigarray_bound = 1 } -- and least
 local LOST = { fail = C.NEAP_LOST_FAIL, continue = C.NEAP_LOST_CONTINUE }
