@@ -638,6 +638,9 @@ typedef struct neap_job_options {
                              * and then addresses must be on this host */
   const char *admin_secret; /* servers: who does not prove that it knows it, too, may not change
                              * the optimizer nor send commands; NULL: all of the job may */
+  int observer;             /* not 0: a store that looks on, and may change the optimizer; it has no
+                             * keys and no rank, and the job tells it how many workers and servers
+                             * there are. One at a time */
   const char *listen_uri;   /* servers: where it listens; NULL: like root_uri, any port */
   const char *tls_ca;       /* files, for tls+tcp: certificates to trust, */
   const char *tls_cert;     /* this side's certificate with its key (servers, scheduler) */
@@ -726,6 +729,10 @@ NEAP_API int neap_store_send_optimizer(neap_store *store, const char *dump, size
 /* dist: back to the optimizer before, in the same way. It goes on with the version, settings and
  * states that it had when it was replaced. NEAP_EINVAL if there is none: one step back is kept. */
 NEAP_API int neap_store_rollback_optimizer(neap_store *store, int64_t *version);
+/* dist: the last changes of the servers' optimizer, oldest first, a line each: version, hash,
+ * "set", "settings" or "rollback", seconds since 1970, the script's name, who sent it. Valid until
+ * the next call of these functions on this store. Waits. */
+NEAP_API int neap_store_optimizer_history(neap_store *store, const char **out);
 /* dist: new settings for the servers' optimizer, as text. Waits like the above. */
 NEAP_API int neap_store_send_settings(neap_store *store, const char *settings, size_t size);
 /* dist: the optimizer the servers have: its dump of `size` bytes, "" for none, and version. Valid

@@ -17,6 +17,7 @@ enum { STALL = 10 /* seconds without an answer, for the log */ };
 static void on_roster(dist_store *store, neap_roster *roster) {
   pthread_mutex_lock(&store->lock);
   neap_roster *old = store->roster;
+  if (store->num_servers == 0) store->num_servers = roster->num_servers; /* an observer asks */
   bool stale = roster->num_servers != store->num_servers || (old && old->version > roster->version);
   if (stale) {
     pthread_mutex_unlock(&store->lock);
@@ -94,7 +95,7 @@ static int open_peer(dist_store *store, const char *uri, const char *name, uint6
   neap_peer_options options = {.uri = uri,
                                .job = &store->job,
                                .name = name,
-                               .hello = {.role = NEAP_WORKER,
+                               .hello = {.role = store->job.observer ? NEAP_ADMIN : NEAP_WORKER,
                                          .rank = server ? store->rank : store->job.rank,
                                          .incarnation = incarnation,
                                          .lanes = lanes},
@@ -191,15 +192,26 @@ static int wait_for_servers(dist_store *store, double until) {
                    store->num_servers - up, store->num_servers, store->job.timeout);
 }
 
-int neap_dist_join(dist_store *store, const neap_job_options *job) {
-  NEAP_TRY(neap_job_check(job, NEAP_WORKER));
-  NEAP_TRY(neap_locks_init(&store->lock, &store->changed));
-  if (pthread_mutex_init(&store->flow, NULL) || pthread_mutex_init(&store->calls, NULL))
-    return neap_fail(NEAP_ENOMEM, "a lock cannot be made");
-  NEAP_TRY(neap_job_copy(store->context, job, &store->job));
-  store->rank = -1;
-  store->num_servers = job->num_servers;
-  size_t servers = (size_t)job->num_servers;
+/* An observer hears from the scheduler what the job is. */
+static int ask_size(dist_store *store, double until) {
+  pthread_mutex_lock(&store->lock);
+  while (!store->roster && neap_cond_wait(&store->changed, &store->lock, until)) {
+  }
+  bool known = store->roster;
+  if (known) {
+    store->job.num_workers = store->roster->num_workers;
+    store->job.num_servers = store->num_servers;
+  }
+  pthread_mutex_unlock(&store->lock);
+  return known ? NEAP_OK
+               : neap_fail(NEAP_ETIMEOUT,
+                           "the scheduler at %s does not tell who is there within "
+                           "%g s",
+                           store->job.root_uri, store->job.timeout);
+}
+
+static int make_room(dist_store *store) {
+  size_t servers = (size_t)store->num_servers;
   store->servers = neap_alloc(store->context, servers * sizeof *store->servers);
   if (!store->servers) return NEAP_ENOMEM;
   memset(store->servers, 0, servers * sizeof *store->servers);
@@ -209,6 +221,17 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
   store->answer_sizes = neap_alloc(store->context, servers * sizeof *store->answer_sizes);
   if (!store->answer_sizes) return NEAP_ENOMEM;
   memset(store->answer_sizes, 0, servers * sizeof *store->answer_sizes);
+  return NEAP_OK;
+}
+
+int neap_dist_join(dist_store *store, const neap_job_options *job) {
+  NEAP_TRY(neap_job_check(job, NEAP_WORKER));
+  NEAP_TRY(neap_locks_init(&store->lock, &store->changed));
+  if (pthread_mutex_init(&store->flow, NULL) || pthread_mutex_init(&store->calls, NULL))
+    return neap_fail(NEAP_ENOMEM, "a lock cannot be made");
+  NEAP_TRY(neap_job_copy(store->context, job, &store->job));
+  store->rank = -1;
+  if (!job->observer) store->num_servers = job->num_servers;
   uint64_t incarnation;
   NEAP_TRY(neap_nonce(&incarnation, sizeof incarnation));
   NEAP_TRY(neap_ticker_create(store->context, 0.05, tick, store, &store->ticker));
@@ -217,6 +240,8 @@ int neap_dist_join(dist_store *store, const neap_job_options *job) {
   NEAP_TRY(neap_ticker_start(store->ticker));
   double until = neap_now() + job->timeout;
   NEAP_TRY(say_hello(store, until + 1)); /* a scheduler that is away is told of before, and why */
+  if (store->job.observer) NEAP_TRY(ask_size(store, until));
+  NEAP_TRY(make_room(store));
   NEAP_TRY(find_servers(store, until));
   return wait_for_servers(store, until);
 }
@@ -479,6 +504,21 @@ int neap_store_get_optimizer(neap_store *base, const char **dump, size_t *size, 
   *dump = store->answers[0];
   *size = store->answer_sizes[0];
   return NEAP_OK;
+}
+
+int neap_store_optimizer_history(neap_store *base, const char **out) {
+  dist_store *store = NULL;
+  NEAP_TRY(neap_dist_need(base, "optimizer_history", &store));
+  neap_ask *c = neap_ask_new(store, NEAP_M_HISTORY);
+  if (!c) return NEAP_ENOMEM;
+  neap_ask_send(store->servers[0], c);
+  int status = neap_ask_wait(c, -1);
+  pthread_mutex_lock(&store->calls);
+  if (status == NEAP_OK) status = keep(store, 0, c->payload, c->size);
+  pthread_mutex_unlock(&store->calls);
+  neap_ask_drop(c);
+  if (status == NEAP_OK) *out = store->answers[0];
+  return status;
 }
 
 static int use_answer(dist_store *store, int server, neap_ask *reply, void *arg) {

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 const char *neap_role_name(int role) {
-  static const char *const names[] = {"process", "scheduler", "server", "worker"};
-  return names[role >= NEAP_SCHEDULER && role <= NEAP_WORKER ? role : 0];
+  static const char *const names[] = {"process", "scheduler", "server", "worker", "admin"};
+  return names[role >= NEAP_SCHEDULER && role <= NEAP_ADMIN ? role : 0];
 }
 
 void neap_hello_write(neap_writer *w, const neap_hello *hello) {
@@ -34,7 +34,7 @@ const char *neap_hello_read(neap_reader *r, neap_hello *hello) {
   const uint8_t *nonce = neap_get_bytes(r, NEAP_NONCE);
   if (!neap_reader_done(r)) return "a damaged greeting";
   memcpy(hello->nonce, nonce, NEAP_NONCE);
-  if (hello->role < NEAP_SERVER || hello->role > NEAP_WORKER || hello->rank < -1 ||
+  if (hello->role < NEAP_SERVER || hello->role > NEAP_ADMIN || hello->rank < -1 ||
       hello->lanes < 1 || hello->lanes > NEAP_LANES || hello->lane >= hello->lanes)
     return "an impossible greeting";
   return NULL;

@@ -15,7 +15,8 @@
 
 #include "wire.h"
 
-enum neap_role { NEAP_SCHEDULER = 1, NEAP_SERVER, NEAP_WORKER };
+/* An admin looks at a job, and may change its optimizer; it has no part in the work. */
+enum neap_role { NEAP_SCHEDULER = 1, NEAP_SERVER, NEAP_WORKER, NEAP_ADMIN };
 const char *neap_role_name(int role);
 
 enum { NEAP_NONCE = 16, NEAP_PROOF = 32, NEAP_HOST_MAX = 256, NEAP_LANES = 2 };

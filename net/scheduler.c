@@ -42,6 +42,7 @@ struct neap_scheduler {
   uint64_t incarnations;
   bool policy_set;
   bool untold; /* the roster changed and was not told yet */
+  bool closing;
 };
 
 static member *member_of(neap_scheduler *s, int role, int rank) {
@@ -249,6 +250,22 @@ static int admit_node(neap_scheduler *s, neap_session *session, const registrati
   return NEAP_OK;
 }
 
+/* An admin is told who is there, once, and kept no account of. */
+static const char *on_register_admin(neap_scheduler *s, neap_session *session, uint64_t request) {
+  uint8_t meta[32];
+  neap_writer w;
+  neap_writer_open(&w, meta, sizeof meta);
+  pthread_mutex_lock(&s->lock);
+  neap_put_u32(&w, (uint32_t)s->roster->num_workers);
+  neap_put_u64(&w, ++s->incarnations);
+  roster_message *copy = roster_copy(s);
+  pthread_mutex_unlock(&s->lock);
+  if (!copy) return "no memory";
+  neap_session_reply(session, request, INT32_MAX, NEAP_OK, NULL, meta, neap_writer_size(&w));
+  neap_session_send(session, &copy->message);
+  return NULL;
+}
+
 static const char *on_register(neap_scheduler *s, neap_session *session, neap_incoming *in,
                                neap_reader *r) {
   registration said;
@@ -257,6 +274,8 @@ static const char *on_register(neap_scheduler *s, neap_session *session, neap_in
   said.policy = (int)neap_get_u8(r);
   neap_get_text(r, said.uri, sizeof said.uri);
   if (!neap_reader_done(r) || said.policy > NEAP_LOST_CONTINUE) return "a damaged registration";
+  if (neap_session_hello(session)->role == NEAP_ADMIN)
+    return on_register_admin(s, session, in->frame.id);
   char text[NEAP_HOST_MAX + 128] = "";
   uint8_t meta[32];
   neap_writer w;
@@ -265,12 +284,14 @@ static const char *on_register(neap_scheduler *s, neap_session *session, neap_in
   int status = NEAP_OK;
   pthread_mutex_lock(&s->lock);
   member *m = neap_session_owner(session);
-  if (!m) status = admit_node(s, session, &said, &m, &old, text, sizeof text);
+  bool closing = s->closing; /* then nobody would end the session */
+  if (!m && !closing) status = admit_node(s, session, &said, &m, &old, text, sizeof text);
   if (m) {
     neap_put_u32(&w, (uint32_t)rank_of(s, m));
     neap_put_u64(&w, node_of(s, m)->incarnation);
   }
   pthread_mutex_unlock(&s->lock);
+  if (closing) return "the scheduler ends";
   if (old) {
     neap_session_end(old, "another process took its place");
     neap_session_release(old);
@@ -486,6 +507,11 @@ void neap_scheduler_close(neap_scheduler *s) {
   if (!s) return;
   neap_context *context = s->context;
   neap_ticker_stop(s->ticker);
+  if (s->service) { /* its lock is there, too */
+    pthread_mutex_lock(&s->lock);
+    s->closing = true;
+    pthread_mutex_unlock(&s->lock);
+  }
   for (int i = 0; s->members && i < s->num_members; i++) {
     pthread_mutex_lock(&s->lock);
     neap_session *session = s->members[i].session;

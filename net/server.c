@@ -33,6 +33,7 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 const char *neap_server_handle(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
+  if (neap_server_is_admin(server, rank)) return neap_server_admin(server, rank, in, r);
   switch (in->frame.type) {
   case NEAP_M_PUSH:
     return neap_server_push(server, rank, in, r);
@@ -173,6 +174,35 @@ static int admit_server(neap_server *server, const neap_hello *hello, char *text
   return known ? NEAP_OK : NEAP_EDENIED;
 }
 
+/* An admin calls: one at a time, so that what two of them do is not mixed up. */
+static int admit_admin(neap_server *server, const neap_hello *hello, neap_session *session,
+                       char *text, size_t size) {
+  neap_session *old = NULL;
+  int status = NEAP_OK;
+  pthread_mutex_lock(&server->lock);
+  server_worker *admin = server->roster ? &server->workers[server->roster->num_workers] : NULL;
+  if (!admin) {
+    status = NEAP_ETIMEOUT;
+  } else if (admin->session && !(admin->down > 0)) {
+    status = NEAP_EEXIST;
+    snprintf(text, size, "somebody else is looking on or changing the optimizer");
+  } else {
+    old = admin->session;
+    admin->session = session;
+    admin->incarnation = hello->incarnation;
+    admin->down = 0;
+    admin->begun = admin->done = 0;
+    neap_session_hold(session);
+    neap_session_set_owner(session, admin);
+  }
+  pthread_mutex_unlock(&server->lock);
+  if (old) {
+    neap_session_end(old, "another process took its place");
+    neap_session_release(old);
+  }
+  return status;
+}
+
 /* A worker calls (K5). */
 static int on_admit(void *user, const neap_hello *hello, neap_session *session, char *text,
                     size_t size) {
@@ -180,6 +210,7 @@ static int on_admit(void *user, const neap_hello *hello, neap_session *session, 
   neap_session *old = NULL;
   int status = NEAP_OK;
   if (hello->role == NEAP_SERVER) return admit_server(server, hello, text, size);
+  if (hello->role == NEAP_ADMIN) return admit_admin(server, hello, session, text, size);
   pthread_mutex_lock(&server->lock);
   if (!server->roster || !neap_split_connect(server)) {
     status = NEAP_ETIMEOUT; /* the worker heard more from the scheduler than this server did */
@@ -261,6 +292,7 @@ static void end_lost_sessions(neap_server *server) {
 /* ---- The scheduler --------------------------------------------------------------------------- */
 
 int neap_server_make_workers(neap_server *server, int count) {
+  count++; /* the admin */
   size_t size = (size_t)count * sizeof *server->workers;
   server->workers = neap_alloc(server->context, size);
   server->starting = neap_alloc(server->context, (size_t)count * sizeof *server->starting);
@@ -496,7 +528,7 @@ void neap_server_close(neap_server *server) {
   neap_split_disconnect(server);
   neap_joints_end(server);
   neap_scripts_close(server);
-  for (int i = 0; server->workers && i < server->roster->num_workers; i++) {
+  for (int i = 0; server->workers && i <= server->roster->num_workers; i++) {
     pthread_mutex_lock(&server->lock);
     neap_session *session = server->workers[i].session;
     server->workers[i].session = NULL;
@@ -512,12 +544,12 @@ void neap_server_close(neap_server *server) {
   neap_ticker_close(server->ticker);
   if (server->roster) {
     neap_server_drop_keys(server);
-    for (int i = 0; i < server->roster->num_workers; i++)
+    for (int i = 0; i <= server->roster->num_workers; i++)
       neap_free(context, server->workers[i].text, server->workers[i].text_size);
     neap_free(context, server->workers,
-              (size_t)server->roster->num_workers * sizeof *server->workers);
+              ((size_t)server->roster->num_workers + 1) * sizeof *server->workers);
     neap_free(context, server->starting,
-              (size_t)server->roster->num_workers * sizeof *server->starting);
+              ((size_t)server->roster->num_workers + 1) * sizeof *server->starting);
   }
   neap_joints_close(server);
   neap_split_close(server);

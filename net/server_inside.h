@@ -163,7 +163,7 @@ struct neap_server {
   bool mode_known;
   neap_keys keys; /* -> server_key */
   uint64_t births;
-  server_worker *workers; /* num_workers */
+  server_worker *workers; /* num_workers, and behind them the admin */
   server_push **starting; /* num_workers; those of the update that is being started */
   server_wait *waits;
   neap_optimizer *optimizer; /* the newest: new keys begin with it, and old ones come to it */
@@ -196,8 +196,12 @@ void neap_server_reply(neap_server *server, int rank, uint64_t request, int stat
 /* The part of a message's payload as a dense array like `info`: taken over or copied. */
 int neap_server_take_array(neap_server *server, neap_incoming *in, const neap_array_info *info,
                            neap_array **out);
-/* What is kept for each worker, once it is known how many there are. */
+/* What is kept for each worker, once it is known how many there are; and for the
+ * admin behind them. */
 int neap_server_make_workers(neap_server *server, int count);
+static inline bool neap_server_is_admin(const neap_server *server, int rank) {
+  return rank == server->roster->num_workers;
+}
 /* Whether rounds wait for this worker. Under the lock. */
 bool neap_server_counts(const neap_server *server, int rank);
 /* The worker of this state blocks those who wait: a text for them; NULL if it does not. */
@@ -316,6 +320,8 @@ void neap_scripts_close(neap_server *server);
 /* Control requests, each worker's one after the other; answered from the scripts' thread. Under the
  * lock. */
 const char *neap_server_control(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
+/* What an admin may ask, and no more. Under the lock. */
+const char *neap_server_admin(neap_server *server, int rank, neap_incoming *in, neap_reader *r);
 /* Binds a new key's programs and then sends the reply to its INIT. Under the lock. */
 bool neap_scripts_bind(neap_server *server, int rank, uint64_t request, server_key *key);
 /* Whether anything is done by scripts here. Under the lock. */

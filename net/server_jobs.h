@@ -30,7 +30,6 @@ typedef struct server_script {
   size_t dump_size;        /* with a zero byte at its end */
   char name[64], hash[24];
   int64_t version;
-  double since; /* of the clock on the wall */
 } server_script;
 
 /* The errors of bindings, by birth, until they are put in place. */
@@ -59,6 +58,9 @@ struct neap_server_scripts {
   server_script current, before;
   server_swap *swap; /* the one that has its turn */
   int64_t highest;   /* version so far */
+  char history[NEAP_HISTORY]
+              [NEAP_NODE_TEXT + 192]; /* a line each; change i is at i % NEAP_HISTORY */
+  int changes;
 };
 
 /* ---- server_scripts.c ---- */
@@ -73,6 +75,10 @@ int neap_scripts_bind_all(neap_server *server, const server_script *script, bool
 void neap_scripts_place(neap_server *server, kept_errors *kept, bool place);
 /* Reads the texts of a script anew. */
 int neap_scripts_describe(neap_server *server, server_script *script, char *error, size_t size);
+/* "worker 3 on host apollo", or the admin, into a buffer of NEAP_NODE_TEXT. Under the lock. */
+const char *neap_scripts_who(neap_server *server, int rank, char *buffer);
+/* Keeps and logs a change of the current script: "set", "settings", "rollback". Under the lock. */
+void neap_scripts_note(neap_server *server, int rank, const char *what);
 /* Closes what is not NULL in it, and leaves zeros. Not under the lock. */
 void neap_scripts_end(neap_server *server, server_script *script);
 

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { STACK = 128 << 20, ERROR = NEAP_SCRIPT_ERROR };
 
@@ -297,6 +298,28 @@ static void unset_settings(neap_server *server, const char *old, size_t size) {
              server->rank, error);
 }
 
+const char *neap_scripts_who(neap_server *server, int rank, char *buffer) {
+  neap_session *session = server->workers[rank].session;
+  if (!neap_server_is_admin(server, rank))
+    return neap_node_text(server->roster, NEAP_WORKER, rank, buffer);
+  snprintf(buffer, NEAP_NODE_TEXT, "an admin on host %s",
+           session ? neap_session_hello(session)->host : "?");
+  return buffer;
+}
+
+void neap_scripts_note(neap_server *server, int rank, const char *what) {
+  neap_server_scripts *s = server->scripts;
+  const server_script *is = &s->current;
+  char who[NEAP_NODE_TEXT];
+  neap_scripts_who(server, rank, who);
+  char *line = s->history[s->changes++ % NEAP_HISTORY];
+  snprintf(line, sizeof s->history[0], "%lld %s %s %lld %s %s", (long long)is->version, is->hash,
+           what, (long long)time(NULL), is->name, who);
+  neap_log(server->context, NEAP_LOG_INFO,
+           "server %d: %s: optimizer %s, version %lld, hash %s, by %s", server->rank, what,
+           is->name, (long long)is->version, is->hash, who);
+}
+
 static void run_settings(neap_server *server, server_job *j) {
   server_script *is = &server->scripts->current;
   char error[ERROR] = "set_hyper: the servers have no optimizer: set_optimizer first";
@@ -310,6 +333,7 @@ static void run_settings(neap_server *server, server_job *j) {
   }
   pthread_mutex_lock(&server->lock);
   neap_scripts_place(server, kept, status == NEAP_OK);
+  if (status == NEAP_OK) neap_scripts_note(server, j->rank, "settings");
   neap_job_finish(server, j, status, server->version, error, status ? strlen(error) : 0);
   pthread_mutex_unlock(&server->lock);
 }
@@ -337,7 +361,9 @@ static void run_bind(neap_server *server, server_job *j) {
 /* Whether settings may change now. In step they do for whole rounds: those that their sender has
  * pushed to come first, unless the others take long. */
 static bool settled(const neap_server *server, const server_job *j) {
-  if (server->async || neap_now() - j->since > SETTINGS_WAIT) return true;
+  if (server->async || neap_server_is_admin(server, j->rank) ||
+      neap_now() - j->since > SETTINGS_WAIT)
+    return true;
   for (int i = 0; i < server->keys.count; i++) {
     const server_key *key = neap_keys_value_at(&server->keys, i);
     if (key->clocks[j->rank].first) return false;
@@ -551,6 +577,19 @@ static const char *get_optimizer(neap_server *server, int rank, neap_incoming *i
   return NULL;
 }
 
+static const char *get_history(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
+  if (!neap_reader_done(r)) return "a damaged request";
+  const neap_server_scripts *s = server->scripts;
+  char text[NEAP_HISTORY * sizeof s->history[0]];
+  size_t used = 0;
+  int count = s && s->changes < NEAP_HISTORY ? s->changes : NEAP_HISTORY;
+  for (int i = count; s && i > 0; i--)
+    used += (size_t)snprintf(text + used, sizeof text - used, "%s\n",
+                             s->history[(s->changes - i) % NEAP_HISTORY]);
+  neap_server_reply_bytes(server, rank, in->frame.id, 0, text, used);
+  return NULL;
+}
+
 const char *neap_server_control(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
   switch (in->frame.type) {
   case NEAP_M_OPTIMIZER:
@@ -568,8 +607,30 @@ const char *neap_server_control(neap_server *server, int rank, neap_incoming *in
     return neap_server_put_state(server, rank, in, r);
   case NEAP_M_STATS:
     return neap_server_stats(server, rank, in, r);
+  case NEAP_M_HISTORY:
+    return get_history(server, rank, in, r);
   default:
     return "a message that is not for a server";
+  }
+}
+
+const char *neap_server_admin(neap_server *server, int rank, neap_incoming *in, neap_reader *r) {
+  switch (in->frame.type) {
+  case NEAP_M_OPTIMIZER:
+  case NEAP_M_SETTINGS:
+  case NEAP_M_ROLLBACK:
+  case NEAP_M_ARM:
+  case NEAP_M_SWITCH:
+  case NEAP_M_COMMAND:
+  case NEAP_M_GET_OPTIMIZER:
+  case NEAP_M_STATS:
+  case NEAP_M_HISTORY:
+    return neap_server_control(server, rank, in, r);
+  default:
+    neap_server_reply(server, rank, in->frame.id, NEAP_EDENIED,
+                      "an observer has no keys: it looks on, and may change the optimizer", NULL,
+                      0);
+    return NULL;
   }
 }
 

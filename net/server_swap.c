@@ -13,7 +13,7 @@
  *
  * So updates are held back for one round trip, and nothing else waits. In step, the limit of a key
  * is the number of rounds that the worker who leads has pushed to: what it pushes afterwards is
- * updated by the new optimizer. Out of step, it is the number of updates so far.
+ * updated by the new optimizer. Out of step, and for an admin, it is the number of updates so far.
  *
  * Anything that fails before SWITCH changes nothing: the worker then says so by a SWITCH without
  * `go`, and when it dies, the server finds out by itself. */
@@ -21,7 +21,6 @@
 #include "server_jobs.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { HOLD = 1 /* seconds */ };
 
@@ -110,9 +109,11 @@ static void let_go(neap_server *server) {
 bool neap_swap_overdue(neap_server *server) {
   const server_swap *swap = server->scripts->swap;
   if (swap->armed && neap_now() - swap->armed_at > HOLD) let_go(server);
+  const server_worker *owner = &server->workers[swap->rank];
+  if (owner->incarnation != swap->incarnation) return true;
+  if (neap_server_is_admin(server, swap->rank)) return owner->down > 0;
   const neap_node *node = neap_roster_worker(server->roster, swap->rank);
-  return server->workers[swap->rank].incarnation != swap->incarnation ||
-         (node->incarnation == swap->incarnation &&
+  return (node->incarnation == swap->incarnation &&
           (node->state == NEAP_DIED || node->state == NEAP_LEFT));
 }
 
@@ -200,8 +201,9 @@ void neap_swap_prepare(neap_server *server, server_job *job) {
       snprintf(error, sizeof error, "no memory");
     }
     neap_scripts_place(server, swap.kept, false);
-    neap_log(server->context, NEAP_LOG_WARN, "server %d: refused an optimizer of worker %d: %s",
-             server->rank, job->rank, error);
+    char who[NEAP_NODE_TEXT];
+    neap_log(server->context, NEAP_LOG_WARN, "server %d: refused an optimizer of %s: %s",
+             server->rank, neap_scripts_who(server, job->rank, who), error);
   }
   neap_job_finish(server, job, status, swap.to.version, error, strlen(error));
   pthread_mutex_unlock(&server->lock);
@@ -213,6 +215,7 @@ void neap_swap_prepare(neap_server *server, server_job *job) {
 /* The round from which on a key could switch, as this server sees it. */
 static uint64_t limit_of(const neap_server *server, const server_key *key, int rank) {
   uint64_t limit = key->updates;
+  if (neap_server_is_admin(server, rank)) return limit;
   if (!server->async)
     for (const server_push *push = key->clocks[rank].first; push; push = push->next) limit++;
   return limit;
@@ -310,23 +313,11 @@ static server_script take_place(neap_server *server, server_swap *swap, int64_t 
     s->before = (server_script){0};
   }
   swap->to = (server_script){0};
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  s->current.since = (double)now.tv_sec;
   s->current.version = version;
   if (version > s->highest) s->highest = version;
   server->optimizer = s->current.optimizer;
   server->version = version;
   return over;
-}
-
-static void write_log(neap_server *server, const server_job *job, int type) {
-  const server_script *is = &server->scripts->current;
-  char who[NEAP_NODE_TEXT];
-  neap_log(server->context, NEAP_LOG_INFO,
-           "server %d: optimizer %s, hash %s, version %lld, %s by %s", server->rank, is->name,
-           is->hash, (long long)is->version, type == NEAP_M_ROLLBACK ? "restored" : "set",
-           neap_node_text(server->roster, NEAP_WORKER, job->rank, who));
 }
 
 /* Under the lock. */
@@ -347,7 +338,7 @@ static server_script decide(neap_server *server, const server_job *job, neap_rea
   neap_scripts_place(server, swap->kept, true);
   swap->kept = NULL;
   server_script over = take_place(server, swap, version);
-  write_log(server, job, swap->type);
+  neap_scripts_note(server, job->rank, swap->type == NEAP_M_ROLLBACK ? "rollback" : "set");
   return over;
 }
 

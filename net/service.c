@@ -277,9 +277,10 @@ static int session_for(neap_service *service, const neap_hello *hello, neap_sess
   /* In the list before admit() is called, so that the other lane finds it. */
   pthread_mutex_lock(&service->lock);
   neap_session *other = find_session(service, hello->incarnation);
+  bool closing = service->closing; /* then nobody would end it */
   if (other) {
     other->refs++;
-  } else {
+  } else if (!closing) {
     session->next = service->sessions;
     service->sessions = session;
   }
@@ -288,6 +289,10 @@ static int session_for(neap_service *service, const neap_hello *hello, neap_sess
     neap_free(service->context, session, sizeof *session);
     *out = other;
     return NEAP_OK;
+  }
+  if (closing) {
+    neap_free(service->context, session, sizeof *session);
+    return NEAP_ETIMEOUT;
   }
   int status = service->options.admit(service->options.user, hello, session, text, size);
   if (status != NEAP_OK) {

@@ -20,6 +20,7 @@ static const char help[] =
     "  neap launch -n 4 -s 2 luajit train.lua   a job: 4 workers, 2 servers, their scheduler\n"
     "  neap run script.lua                      a Lua program, with Neap at hand\n"
     "  neap server, neap scheduler              one process of a job, by hand\n"
+    "  neap optimizer set adam                  another optimizer, while a job runs\n"
     "\n"
     "neap COMMAND --help says more. neap --version tells the version.\n";
 
@@ -27,10 +28,9 @@ static const struct {
   const char *name;
   int (*main)(int argc, char **argv);
 } commands[] = {
-    {"launch", neap_command_launch},
-    {"run", neap_command_run},
-    {"server", neap_command_serve},
-    {"scheduler", neap_command_serve},
+    {"launch", neap_command_launch},       {"run", neap_command_run},
+    {"server", neap_command_serve},        {"scheduler", neap_command_serve},
+    {"optimizer", neap_command_optimizer},
 };
 
 static void complain(const char *command, const char *format, va_list args) {
@@ -118,7 +118,9 @@ int main(int argc, char **argv) {
     return 0;
   }
   if (*name)
-    fprintf(stderr, "neap: there is no command '%s'; there are launch, run, server, scheduler\n",
+    fprintf(stderr,
+            "neap: there is no command '%s'; there are launch, run, server, scheduler, "
+            "optimizer\n",
             name);
   fputs(*name ? "Try: neap --help\n" : help, stderr);
   return NEAP_EXIT_USAGE;

@@ -11,6 +11,7 @@
 int neap_command_run(int argc, char **argv);
 int neap_command_serve(int argc, char **argv); /* server and scheduler */
 int neap_command_launch(int argc, char **argv);
+int neap_command_optimizer(int argc, char **argv);
 
 /* ---- neap.c ---- */
 

@@ -11,6 +11,8 @@
 --   secret           what all processes of the job know; needed for addresses of other hosts
 --   admin_secret     what those know who may change the optimizer and send commands, where servers
 --                    have one; else all of the job may
+--   observer         true: a store without keys that looks on, and may change the optimizer; needs
+--                    root_uri alone
 --   listen_uri       servers: where workers reach them
 --   tls_ca, tls_cert files, for tls+tcp://
 --
@@ -28,7 +30,8 @@ local M = {}
 local TYPES = {
   root_uri = 'string', num_workers = 'number', num_servers = 'number', rank = 'number',
   timeout = 'number', on_worker_lost = 'string', bigarray_bound = 'number', secret = 'string',
-  admin_secret = 'string', listen_uri = 'string', tls_ca = 'string', tls_cert = 'string',
+  admin_secret = 'string', observer = 'boolean', listen_uri = 'string', tls_ca = 'string',
+  tls_cert = 'string',
 }
 local WHOLE = { num_workers = 1, num_servers = 1, rank = 0, bigarray_bound = 1 } -- and least
 local LOST = { fail = C.NEAP_LOST_FAIL, continue = C.NEAP_LOST_CONTINUE }
@@ -96,7 +99,9 @@ function M.read(opts, role, where)
   local job = { options = c, role = role, host_scheduler = false, host_server = false }
   if opts.root_uri then
     for _, name in ipairs { 'num_workers', 'num_servers' } do
-      if not opts[name] then raise.raise('%s: root_uri needs %s beside it', where, name) end
+      if not opts[name] and not opts.observer then
+        raise.raise('%s: root_uri needs %s beside it', where, name)
+      end
     end
     raise.check(C.neap_job_options_env(c, nil, nil))
     job.role = role or 'worker'
@@ -110,6 +115,7 @@ function M.read(opts, role, where)
     if job.role then log(place) end
   end
   for name, value in pairs(opts) do
+    if name == 'observer' then value = value and 1 or 0 end
     c[name] = name == 'on_worker_lost' and LOST[value] or value
   end
   job.texts = opts -- which c points to, too

@@ -448,6 +448,21 @@ function Store:optimizer()
   return { name = o.name, version = version, hash = o.hash, settings = o:settings() }
 end
 
+--- The last changes of a dist store's optimizer, oldest first; 16 are kept.
+---@return { version: integer, hash: string, what: string, time: integer, name: string,
+-- who: string }[]
+function Store:optimizer_history()
+  local out = ffi.new('const char *[1]')
+  raise.check(C.neap_store_optimizer_history(self._handle or closed(), out))
+  local list = {}
+  for line in ffi.string(out[0]):gmatch('[^\n]+') do
+    local version, hash, what, time, name, who = line:match('^(%d+) (%x+) (%a+) (%d+) (%S+) (.*)$')
+    list[#list + 1] = { version = tonumber(version), hash = hash, what = what,
+      time = tonumber(time), name = name, who = who }
+  end
+  return list
+end
+
 --- Changes settings of the optimizer, from the next push on; on all servers, in a dist store.
 ---@param settings table<string, any>
 function Store:set_hyper(settings)

@@ -87,7 +87,7 @@ static void read_roster(const uint8_t *bytes, size_t size) {
 /* ---- A server without connections --------------------------------------------------------------
  */
 
-enum { WORKERS = 3 };
+enum { WORKERS = 3, RANKS = WORKERS + 1 /* the admin is behind the workers */ };
 
 static neap_server *server_new(neap_context *context) {
   neap_server *server = neap_alloc(context, sizeof *server);
@@ -159,7 +159,7 @@ static void serve(const uint8_t *bytes, size_t size) {
                                   .total = total},
                         .meta = copy,
                         .payload = body};
-    (void)take_message(server, (int)(rank & 127) % WORKERS, &in, rank & 128, body);
+    (void)take_message(server, (int)(rank & 127) % RANKS, &in, rank & 128, body);
     free(copy);
     free(body);
   }

@@ -359,6 +359,57 @@ static void test_both(void) {
   printf("three workers at once: each version given once\n");
 }
 
+/* ---- Half way -------------------------------------------------------------------------------- */
+
+static atomic_int openings;
+
+/* As the host, but the second server that opens this script refuses it. */
+static int open_halfway(void *user, neap_context *context, const char *dump, size_t length,
+                        void **script, neap_optimizer **optimizer, char *error, size_t size) {
+  if (strstr(dump, "halfway") && atomic_fetch_add(&openings, 1) % 2 == 1) {
+    snprintf(error, size, "not on this server");
+    return NEAP_EINVAL;
+  }
+  return neap_host_scripts(host)->open(user, context, dump, length, script, optimizer, error, size);
+}
+
+static void halfway_body(worker *w) {
+  text good = dump_of_source("return { name = 'count', update = function(w, g) return w + g end }");
+  text half =
+      dump_of_source("return { name = 'halfway', update = function(w, g) return w - g end }");
+  int64_t version = 0;
+  init_keys(w, 0, weights_now);
+  CHECK(send(w, &good) == 1);
+  for (int i = 1; i <= 3; i++) {
+    CHECK(neap_store_send_optimizer(w->store, half.bytes, half.size, &version) == NEAP_EINVAL);
+    CHECK(strstr(neap_error(), "not on this server"));
+    step_gives(w, 1, i);
+  }
+  CHECK(neap_store_rollback_optimizer(w->store, &version) == NEAP_EINVAL);
+  CHECK(send(w, &good) == 2);
+  step_gives(w, 1, 4);
+  /* A text of settings that the script refuses leaves the old ones. */
+  CHECK(neap_store_send_settings(w->store, "{s13:learning_rates1:x}", 23) == NEAP_EINVAL);
+  step_gives(w, 1, 5);
+  for (int k = 0; k < KEYS; k++) neap_array_close(weights_now[k]);
+  free(good.bytes);
+  free(half.bytes);
+}
+
+static void test_halfway(void) {
+  job j;
+  neap_scripts scripts = *neap_host_scripts(host);
+  scripts.open = open_halfway;
+  job_options(&j, 1, 2);
+  j.options.root_uri = "inproc://swap-test";
+  j.options.scripts = &scripts;
+  j.options.bigarray_bound = 2000;
+  job_start(&j);
+  job_run(&j, halfway_body);
+  job_end(&j);
+  CHECK(atomic_load(&openings) == 6);
+}
+
 /* ---- Who may --------------------------------------------------------------------------------- */
 
 static const char *known[2]; /* of the admins' secret, by rank */
@@ -432,6 +483,7 @@ int main(void) {
   test_states("dist_sync");
   test_states("dist_async");
   test_both();
+  test_halfway();
   test_denied(NULL);
   test_denied("who may not");
   test_replay("dist_sync", 2);

@@ -31,7 +31,7 @@ static void failing_free(void *user, void *block, size_t size) {
   free(block);
 }
 
-enum { SCHEDULER, SERVER, WORKER, ROLES };
+enum { SCHEDULER, SERVER, OTHER, WORKER, ROLES }; /* two servers, as keys may be split over them */
 static owner owners[ROLES];
 
 static int context_of(int role, neap_context **out) {
@@ -56,7 +56,7 @@ static const int64_t shape[2] = {300, 100}, few[1] = {3};
 typedef struct made {
   neap_context *contexts[ROLES];
   neap_scheduler *scheduler;
-  neap_server *server;
+  neap_server *servers[2];
   neap_store *store;
   neap_array *arrays[8];
 } made;
@@ -101,13 +101,14 @@ static int scenario(made *m) {
   neap_job_options options;
   neap_job_options_init(&options, sizeof options);
   options.root_uri = "tcp://127.0.0.1:0";
+  options.num_servers = 2;
   options.timeout = 2;
-  options.bigarray_bound = 1000;
   options.scripts = &adding_scripts;
   for (int i = 0; i < ROLES; i++) STEP(context_of(i, &m->contexts[i]));
   STEP(neap_scheduler_start(m->contexts[SCHEDULER], &options, &m->scheduler));
   options.root_uri = neap_scheduler_uri(m->scheduler);
-  STEP(neap_server_start(m->contexts[SERVER], &options, &m->server));
+  for (int i = 0; i < 2; i++)
+    STEP(neap_server_start(m->contexts[SERVER + i], &options, &m->servers[i]));
   options.scripts = NULL;
   STEP(neap_store_join(m->contexts[WORKER], "dist_sync", &options, &m->store));
   return train(m);
@@ -136,7 +137,7 @@ static bool attempt(int role, int64_t which, double *longest) {
   for (int i = 0; i < 8; i++) neap_array_close(m.arrays[i]);
   neap_store_close(m.store);
   if (m.contexts[WORKER]) neap_context_close(m.contexts[WORKER]);
-  neap_server_close(m.server);
+  for (int i = 0; i < 2; i++) neap_server_close(m.servers[i]);
   neap_scheduler_close(m.scheduler);
   for (int i = 0; i < WORKER; i++)
     if (m.contexts[i]) neap_context_close(m.contexts[i]);
