@@ -427,7 +427,7 @@ describe('data that is missing or damaged', function()
 end)
 
 describe('Ctrl-C', function()
-  local RUN = { '--epochs', '60', '--batch-size', '20', '--seed', '3' }
+  local RUN = { '--epochs', '60', '--batch-size', '50', '--seed', '3' }
 
   local function arguments(out, ...)
     local list = { '--data', small, '--out', out, ... }

@@ -2,6 +2,8 @@
 -- The README's examples run as printed: each block of Lua in a process of its own, and what it
 -- prints is the block of text that follows. So do its commands, in a fresh clone that is built.
 
+local unistd = require 'posix.unistd'
+
 local here = debug.getinfo(1, 'S').source:match('^@(.*)spec/lua/') or './'
 
 local function read(path)
@@ -11,18 +13,23 @@ local function read(path)
   return bytes
 end
 
--- What a reader is told to put on LUA_PATH.
-local LUA_PATH = ("LUA_PATH='%slua/?.lua;%slua/?/init.lua;;'"):format(here, here)
+local root = here:sub(1, 1) == '/' and here or unistd.getcwd() .. '/' .. here
 
+-- What a reader is told to put on LUA_PATH.
+local LUA_PATH = ("LUA_PATH='%slua/?.lua;%slua/?/init.lua;;'"):format(root, root)
+
+-- In a folder of its own, where it may leave files.
 local function run(source)
-  local path = os.tmpname()
-  local file = assert(io.open(path, 'wb'))
+  local folder = os.tmpname()
+  os.remove(folder)
+  assert(os.execute('mkdir ' .. folder) == 0)
+  local file = assert(io.open(folder .. '/example.lua', 'wb'))
   file:write(source)
   file:close()
-  local pipe = io.popen(('%s luajit %s 2>&1'):format(LUA_PATH, path))
+  local pipe = io.popen(('cd %s && %s luajit example.lua 2>&1'):format(folder, LUA_PATH))
   local output = pipe:read('*a')
   pipe:close()
-  os.remove(path)
+  os.execute('rm -r ' .. folder)
   return output
 end
 
@@ -45,7 +52,7 @@ describe('README.md', function()
     local program = os.getenv('NEAP_PROGRAM') or 'build/release/neap'
     words = words:gsub('^build/release/neap', "'" .. program .. "'")
     local pipe = io.popen(("cd '%s' && env -u LUA_PATH -u NEAP_LIBRARY %s 2>&1; echo \"status $?\"")
-      :format(here, words))
+      :format(root, words))
     local output, status = pipe:read('*a'):match('^(.*)status (%d+)\n$')
     pipe:close()
     return tonumber(status), output

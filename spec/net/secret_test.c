@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is let in: jobs over TLS, jobs with a secret, and who has the wrong one or none. */
 #include "job.h"
+#include <netdb.h>
 
 static const char CA[] = "spec/net/golden/ca.pem", CERT[] = "spec/net/golden/localhost.pem";
 
@@ -28,6 +29,12 @@ static void refused(const job *j, const neap_job_options *options, int status, c
 }
 
 static void over_tls(void) {
+  struct addrinfo *found = NULL;
+  if (getaddrinfo("localhost", NULL, NULL, &found)) { /* a system without /etc/hosts */
+    printf("localhost, which the certificate is for, has no address here: nothing over TLS\n");
+    return;
+  }
+  freeaddrinfo(found);
   job j;
   job_options(&j, 2, 2);
   j.options.root_uri = "tls+tcp://localhost:0";
