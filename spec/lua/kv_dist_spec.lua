@@ -96,7 +96,9 @@ describe('dist_sync', function()
     end
     kv:close()
     kv:close()
-    raises(function() kv:barrier() end, 'closed')]]
+    raises(function() kv:barrier() end, 'closed')
+    raises(function() kv:push(cases[1].key, cases[1].out) end, 'closed')
+    raises(function() kv:pull(cases[1].key, cases[1].out) end, 'closed')]]
 
   for _, n in ipairs { 2, 4 } do
     for s = 1, 3 do
