@@ -681,7 +681,8 @@ typedef struct neap_job_place {
  * be NULL: then nothing of all that is looked at, but only
  *
  *   NEAP_TIMEOUT NEAP_ON_WORKER_LOST (fail | continue) NEAP_BIGARRAY_BOUND NEAP_SECRET
- *   NEAP_ADMIN_SECRET NEAP_LISTEN_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of these names */
+ *   NEAP_ADMIN_SECRET NEAP_LISTEN_URI NEAP_ADVERTISE_URI NEAP_TLS_CA NEAP_TLS_CERT: the options of
+ *   these names */
 NEAP_API int neap_job_options_env(neap_job_options *options, const char *const *environment,
                                   neap_job_place *place);
 

@@ -450,6 +450,7 @@ static int read_options(environ_t env, neap_job_options *o) {
   if ((text = get(env, "NEAP_SECRET"))) o->secret = text;
   if ((text = get(env, "NEAP_ADMIN_SECRET"))) o->admin_secret = text;
   if ((text = get(env, "NEAP_LISTEN_URI"))) o->listen_uri = text;
+  if ((text = get(env, "NEAP_ADVERTISE_URI"))) o->advertise_uri = text;
   if ((text = get(env, "NEAP_TLS_CA"))) o->tls_ca = text;
   if ((text = get(env, "NEAP_TLS_CERT"))) o->tls_cert = text;
   return NEAP_OK;

@@ -13,7 +13,8 @@
 --                    have one; else all of the job may
 --   observer         true: a store without keys that looks on, and may change the optimizer; needs
 --                    root_uri alone
---   listen_uri       servers: where workers reach them
+--   listen_uri       servers: where they listen; and where workers reach them, unless that is an
+--   advertise_uri    other address, behind NAT or a container's port
 --   tls_ca, tls_cert files, for tls+tcp://
 --
 -- Without root_uri the environment has it: NEAP_ROLE, NEAP_ROOT_URI, NEAP_NUM_WORKERS,
@@ -30,8 +31,8 @@ local M = {}
 local TYPES = {
   root_uri = 'string', num_workers = 'number', num_servers = 'number', rank = 'number',
   timeout = 'number', on_worker_lost = 'string', bigarray_bound = 'number', secret = 'string',
-  admin_secret = 'string', observer = 'boolean', listen_uri = 'string', tls_ca = 'string',
-  tls_cert = 'string',
+  admin_secret = 'string', observer = 'boolean', listen_uri = 'string', advertise_uri = 'string',
+  tls_ca = 'string', tls_cert = 'string',
 }
 local WHOLE = { num_workers = 1, num_servers = 1, rank = 0, bigarray_bound = 1 } -- and least
 local LOST = { fail = C.NEAP_LOST_FAIL, continue = C.NEAP_LOST_CONTINUE }

@@ -6,8 +6,8 @@
 #include "job.h"
 #include "process.h"
 
-static double timeout = 2; /* of the jobs */
-enum { ROWS = 1000, WIDTH = 1000 };
+static double timeout = 1.5; /* of the jobs */
+enum { ROWS = 600, WIDTH = 1000 };
 static const int64_t shape[2] = {ROWS, WIDTH};
 static const neap_key key = {"w", 1, 0};
 
@@ -94,6 +94,7 @@ static int be_worker(char **argv) {
     CHECK(all_are(out, first)); /* no push by half */
     printf("sum %g.\n", first);
     fflush(stdout);
+    if (strstr(argv[8], "slow")) nap(0.02); /* longer than the time-out, all told */
   }
   if (status != NEAP_OK || !strstr(argv[8], "stay")) say("trained", status);
   if (status == NEAP_OK && strstr(argv[8], "barrier")) say("barrier", neap_store_barrier(store));
@@ -232,12 +233,12 @@ static void a_dead_server_is_named(void) {
 static void training_goes_on_without_the_scheduler(void) {
   cast c;
   begin(&c, 2, NEAP_LOST_FAIL);
-  for (int i = 0; i < 2; i++) worker_of(&c, i, i, "300", "barrier");
+  for (int i = 0; i < 2; i++) worker_of(&c, i, i, "100", "slow barrier");
   SAYS(&c.workers[0], "sum 3.");
   kill_one(&c.scheduler);
   for (int i = 0; i < 2; i++) {
     process_forget(&c.workers[i]);
-    for (int k = 0; k < 300 && !strstr(c.workers[i].said, "trained"); k++) {
+    for (int k = 0; k < 100 && !strstr(c.workers[i].said, "trained"); k++) {
       process_forget(&c.workers[i]);
       SAYS(&c.workers[i], "\n");
     }

@@ -392,14 +392,20 @@ static void check_roots(void) {
 static void check_options(void) {
   neap_job_options o;
   neap_job_place p;
-  environment env = {"NEAP_TIMEOUT=2.5",        "NEAP_ON_WORKER_LOST=continue",
-                     "NEAP_BIGARRAY_BOUND=100", "NEAP_SECRET=word of ours",
-                     "NEAP_LOG=debug",          "NEAP_LISTEN_URI=tcp://0.0.0.0:0",
-                     "NEAP_TLS_CA=ca.pem",      "NEAP_TLS_CERT=me.pem"};
+  environment env = {"NEAP_TIMEOUT=2.5",
+                     "NEAP_ON_WORKER_LOST=continue",
+                     "NEAP_BIGARRAY_BOUND=100",
+                     "NEAP_SECRET=word of ours",
+                     "NEAP_LOG=debug",
+                     "NEAP_LISTEN_URI=tcp://0.0.0.0:0",
+                     "NEAP_TLS_CA=ca.pem",
+                     "NEAP_TLS_CERT=me.pem",
+                     "NEAP_ADVERTISE_URI=tcp://far:5"};
   OK(resolve(env, &o, &p));
   CHECK(o.timeout == 2.5 && o.on_worker_lost == NEAP_LOST_CONTINUE && o.bigarray_bound == 100);
   CHECK(strcmp(o.secret, "word of ours") == 0 && strcmp(o.listen_uri, "tcp://0.0.0.0:0") == 0);
   CHECK(strcmp(o.tls_ca, "ca.pem") == 0 && strcmp(o.tls_cert, "me.pem") == 0);
+  CHECK(strcmp(o.advertise_uri, "tcp://far:5") == 0);
   CHECK(p.log_level == NEAP_LOG_DEBUG && p.role == NEAP_ROLE_NONE);
 
   /* What is not said stays. */
