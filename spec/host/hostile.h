@@ -4,7 +4,9 @@
 #ifndef NEAP_SPEC_HOSTILE_H
 #define NEAP_SPEC_HOSTILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #define UPDATE(body) "return { name = 'evil', update = function(w, g, s, p) " body " end }"
 #define TOP(body)    body " return { name = 'evil', update = function(w) return w end }"
@@ -145,5 +147,11 @@ static const hostile SCRIPTS[] = {
 };
 
 #define NUM_SCRIPTS (sizeof SCRIPTS / sizeof *SCRIPTS)
+
+/* Which limit a bomb comes to first, memory or time, depends on the machine. */
+static bool says(const char *error, const char *words) {
+  return strstr(error, words) ||
+         (strstr(words, "needs more than") && strstr(error, "runs for more"));
+}
 
 #endif

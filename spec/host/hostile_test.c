@@ -3,7 +3,6 @@
  * in bounded memory, and the next one is none the wiser. */
 #define _GNU_SOURCE
 #include "spec/host/host.h"
-#include <stdbool.h>
 #include "spec/host/hostile.h"
 #include <pthread.h>
 #include <sys/resource.h>
@@ -31,12 +30,6 @@ static void check_good(neap_host *host, neap_context *context) {
   FINE(o, o.status);
   FINE(o, bind_key(&o, "w"));
   close_opened(&o);
-}
-
-/* Which limit a bomb comes to first, memory or time, depends on the machine. */
-static bool says(const char *error, const char *words) {
-  return strstr(error, words) ||
-         (strstr(words, "needs more than") && strstr(error, "runs for more"));
 }
 
 static void check_refused(neap_host *host, neap_context *context, const char *source,
