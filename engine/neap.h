@@ -578,7 +578,9 @@ NEAP_API int neap_store_barrier(neap_store *store);
  *   pull      Waits on the engine, not in the call: `outs` are there when the value after all
  *             earlier pushes of this worker is, which in dist_sync is that of their rounds.
  *   barrier   Waits for all workers of the job.
- *   close     From then on, nobody waits for this worker's pushes.
+ *   close     From then on, nobody waits for this worker's pushes. A worker with fewer batches
+ *             than the others closes when it is through: at a barrier it would wait for them,
+ *             and they, in dist_sync, for its pushes.
  *
  * Keys of more than bigarray_bound elements are split over all servers, by rows; results are the
  * same. A worker or server counts as dead when there was no sign of life of it for options.timeout

@@ -505,7 +505,8 @@ end
 -- ---- The rest ------------------------------------------------------------------------------
 
 --- Waits until every init and push so far is done; raises the late error of one that failed. In a
--- dist store, workers wait for each other: the earlier pushes of all are done then.
+-- dist store, workers wait for each other: the earlier pushes of all are done then. With fewer
+-- batches than the others, close instead: in dist_sync they would wait for this worker's pushes.
 function Store:barrier()
   raise.check(C.neap_store_barrier(self._handle or closed()))
 end
